@@ -1,0 +1,16 @@
+//! Backup and restore of Apache Cassandra.
+//!
+//! One binary runs on every node under a common backup name and writes a manifest and the SSTables that shared storage does
+//! not hold yet. Calls go one way:
+//!
+//! ```text
+//! argv -> cli -> commands -> backup | restore | verify | purge | listing
+//!                   |               |                |              |
+//!                config          model (pure)     cassandra       storage -> object_store
+//!                                                     |             |
+//!                                                    exec         layout (the only code that knows keys)
+//! ```
+//!
+//! Every operation gathers facts, decides on a plan that is plain data, and then acts.
+
+pub mod model;

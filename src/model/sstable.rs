@@ -1,0 +1,83 @@
+//! File names of SSTables, all versions of Cassandra.
+//!
+//! Since 2.2 a file is called `<version>-<id>-<format>-<component>`, for example `nb-12-big-Data.db` or
+//! `da-3h5p_0m5x_47j8w2gawugld2pavj-bti-Data.db`; before, keyspace and table stood in front. The id is no identity: numbers
+//! are used again after a truncation and a restart.
+
+/// The parts of a file name that a backup needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SstableFile<'a> {
+    /// Everything before the component; equal for all files of one SSTable.
+    pub sstable: &'a str,
+    /// `Data.db`, `Statistics.db`, `SAI+aa+t_sai+TermsData.db`, …
+    pub component: &'a str,
+}
+
+/// The component that holds the rows.
+pub const DATA: &str = "Data.db";
+/// The component with the CRC-32 of `Data.db`, as decimal text (3.0 and newer).
+pub const DIGEST: &str = "Digest.crc32";
+/// The component that lists the others.
+pub const TOC: &str = "TOC.txt";
+
+impl<'a> SstableFile<'a> {
+    /// `None` for what is no SSTable component.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let (sstable, component) = name.rsplit_once('-')?;
+        let known = component.contains('.') && sstable.contains('-');
+        known.then_some(Self { sstable, component })
+    }
+
+    /// The two letters of the format version, `nb` or `da`; `None` for names of 2.1 and older.
+    pub fn version(&self) -> Option<&'a str> {
+        let parts: Vec<_> = self.sstable.split('-').collect();
+        let [version, _id, _format] = parts.as_slice() else { return None };
+        (version.len() == 2 && version.bytes().all(|b| b.is_ascii_lowercase())).then_some(*version)
+    }
+
+    /// The name of another component of the same SSTable.
+    pub fn sibling(&self, component: &str) -> String {
+        format!("{}-{component}", self.sstable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_versions_are_split() {
+        for (name, sstable, component, version) in [
+            ("nb-12-big-Data.db", "nb-12-big", "Data.db", Some("nb")),
+            (
+                "da-3h5p_0m5x_47j8w2gawugld2pavj-bti-Rows.db",
+                "da-3h5p_0m5x_47j8w2gawugld2pavj-bti",
+                "Rows.db",
+                Some("da"),
+            ),
+            ("nb-1-big-SAI+aa+t_sai+TermsData.db", "nb-1-big", "SAI+aa+t_sai+TermsData.db", Some("nb")),
+            ("ks-tab-jb-3-Data.db", "ks-tab-jb-3", "Data.db", None),
+            ("zz-9-new-Data.db", "zz-9-new", "Data.db", Some("zz")),
+        ] {
+            let file = SstableFile::parse(name).unwrap();
+            assert_eq!((file.sstable, file.component, file.version()), (sstable, component, version), "{name}");
+        }
+        assert_eq!(SstableFile::parse("nb-12-big-Data.db").unwrap().sibling(DIGEST), "nb-12-big-Digest.crc32");
+    }
+
+    #[test]
+    fn other_files_are_no_sstables() {
+        for name in ["manifest.json", "schema.cql", "", "-", "nb-1-big", "a-b", "README"] {
+            assert_eq!(SstableFile::parse(name), None, "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_parsed_name_is_its_parts(name in "[a-z+_.-]{0,40}") {
+            if let Some(file) = SstableFile::parse(&name) {
+                proptest::prop_assert_eq!(file.sibling(file.component), name);
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The token map: which host of the datacenter owns which tokens, as the backing-up node saw it.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::pyjson;
+
+/// Hosts in the order in which they were written: ascending by address, as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tokenmap {
+    pub hosts: IndexMap<String, TokenmapEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenmapEntry {
+    pub tokens: Tokens,
+    /// Whether the host was seen to be up; `null` where nobody knew.
+    pub is_up: Option<bool>,
+    /// Absent in maps of old versions of Medusa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dc: Option<String>,
+}
+
+/// Tokens as text, so that those of every partitioner survive: 64-bit and 127-bit numbers, and byte strings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tokens(pub Vec<String>);
+
+impl Tokenmap {
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The bytes to store.
+    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        pyjson::stored(self)
+    }
+}
+
+impl Tokens {
+    /// The list as Python prints it: `[-9223372036854775808, 1]`, byte strings in quotes.
+    pub fn to_python(&self) -> String {
+        let tokens: Vec<_> = self.0.iter().map(|t| if is_number(t) { t.clone() } else { format!("'{t}'") }).collect();
+        format!("[{}]", tokens.join(", "))
+    }
+
+    /// Whether both lists hold the same tokens, in whatever order.
+    pub fn same_set(&self, other: &Self) -> bool {
+        let sorted = |tokens: &Self| {
+            let mut tokens = tokens.0.clone();
+            tokens.sort_unstable();
+            tokens
+        };
+        sorted(self) == sorted(other)
+    }
+}
+
+fn is_number(token: &str) -> bool {
+    let digits = token.strip_prefix('-').unwrap_or(token);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+impl Serialize for Tokens {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items: Result<Vec<_>, _> = self
+            .0
+            .iter()
+            .map(|token| {
+                let json =
+                    if is_number(token) { token.clone() } else { serde_json::Value::from(token.as_str()).to_string() };
+                RawValue::from_string(json)
+            })
+            .collect();
+        items.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tokens {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        // Old single-token maps hold a bare number.
+        let items: Vec<Box<RawValue>> = if raw.get().starts_with('[') {
+            serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?
+        } else {
+            vec![raw]
+        };
+        let token = |item: &RawValue| {
+            if is_number(item.get()) { Ok(item.get().to_owned()) } else { serde_json::from_str::<String>(item.get()) }
+        };
+        let tokens: Result<_, _> = items.iter().map(|item| token(item)).collect();
+        tokens.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEDUSA: &str = r#"{"node1.example.net": {"tokens": [-9223372036854775808, 1], "is_up": true, "rack": "r1", "dc": "dc1"}, "10.0.0.2": {"tokens": [170141183460469231731687303715884105727], "is_up": null, "rack": "r1", "dc": "dc1"}}"#;
+
+    #[test]
+    fn a_map_of_medusa_is_written_back_byte_for_byte() {
+        let map = Tokenmap::parse(MEDUSA.as_bytes()).unwrap();
+        assert_eq!(map.hosts["10.0.0.2"].tokens.0, ["170141183460469231731687303715884105727"]);
+        assert_eq!(String::from_utf8(map.to_bytes().unwrap()).unwrap(), MEDUSA);
+    }
+
+    #[test]
+    fn old_maps_are_read() {
+        let map =
+            Tokenmap::parse(br#"{"n": {"tokens": -5, "is_up": true}, "m": {"tokens": ["00ff"], "is_up": false}}"#)
+                .unwrap();
+        assert_eq!(map.hosts["n"].tokens.0, ["-5"]);
+        assert_eq!(map.hosts["n"].rack, None);
+        assert_eq!(map.hosts["m"].tokens.to_python(), "['00ff']");
+        assert!(Tokenmap::parse(br#"{"n": {"tokens": [{}], "is_up": true}}"#).is_err());
+        assert!(Tokenmap::parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn tokens_print_as_a_python_list_and_compare_as_a_set() {
+        let tokens = Tokens(vec!["-9223372036854775808".into(), "1".into()]);
+        assert_eq!(tokens.to_python(), "[-9223372036854775808, 1]");
+        assert!(tokens.same_set(&Tokens(vec!["1".into(), "-9223372036854775808".into()])));
+        assert!(!tokens.same_set(&Tokens(vec!["1".into()])));
+        assert_eq!(Tokens::default().to_python(), "[]");
+    }
+}

@@ -13,4 +13,5 @@
 //!
 //! Every operation gathers facts, decides on a plan that is plain data, and then acts.
 
+pub mod config;
 pub mod model;

@@ -1,0 +1,395 @@
+//! medusa.ini and what may override it. Nothing here talks to a network or to Cassandra.
+
+pub mod ini;
+pub mod keys;
+pub mod secret;
+pub mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::ini::{Ini, IniError};
+use self::keys::Kind;
+use self::secret::Secret;
+use self::values::{Origin, Values};
+use crate::model::units::{parse_bool, parse_size};
+
+/// Read when no `--config-file` is given.
+pub const DEFAULT_PATH: &str = "/etc/medusa/medusa.ini";
+
+/// A configuration that cannot be used. Always exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("there is no configuration file: {DEFAULT_PATH} does not exist and --config-file was not given")]
+    NoFile,
+    #[error("could not read the configuration")]
+    Read(#[source] std::io::Error),
+    #[error("{path}: {source}")]
+    Ini { path: PathBuf, source: IniError },
+    #[error("could not read the secret that {key} points to")]
+    SecretFile { key: String, source: std::io::Error },
+    #[error("{key} is missing in [{section}]")]
+    Missing { section: &'static str, key: &'static str },
+    #[error("{key} in [{section}] is {value:?}, but {expected} (from {origin})")]
+    Bad { section: String, key: String, value: String, expected: String, origin: Origin },
+}
+
+/// Values that the command line puts above the file.
+#[derive(Debug, Default, Clone)]
+pub struct Overrides {
+    pub bucket_name: Option<String>,
+    pub key_file: Option<String>,
+    pub prefix: Option<String>,
+    pub fqdn: Option<String>,
+    pub backup_grace_period_in_days: Option<String>,
+    pub ssh_username: Option<String>,
+    pub ssh_key_file: Option<String>,
+}
+
+impl Overrides {
+    fn entries(&self) -> [(&'static str, &'static str, &'static str, Option<&str>); 7] {
+        [
+            ("storage", "bucket_name", "--bucket-name", self.bucket_name.as_deref()),
+            ("storage", "key_file", "--key-file", self.key_file.as_deref()),
+            ("storage", "prefix", "--prefix", self.prefix.as_deref()),
+            ("storage", "fqdn", "--fqdn", self.fqdn.as_deref()),
+            (
+                "storage",
+                "backup_grace_period_in_days",
+                "--backup-grace-period-in-days",
+                self.backup_grace_period_in_days.as_deref(),
+            ),
+            ("ssh", "username", "--ssh-username", self.ssh_username.as_deref()),
+            ("ssh", "key_file", "--ssh-key-file", self.ssh_key_file.as_deref()),
+        ]
+    }
+}
+
+/// The configuration with types.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that was read.
+    pub path: PathBuf,
+    pub storage: Storage,
+    pub cassandra: Cassandra,
+    pub checks: Checks,
+    pub logging: Logging,
+    pub kubernetes: bool,
+    /// Every key with its origin.
+    pub values: Values,
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    pub provider: String,
+    pub bucket_name: String,
+    pub base_path: Option<PathBuf>,
+    pub prefix: Option<String>,
+    /// As given; the node's folder name also depends on the resolver.
+    pub fqdn: Option<String>,
+    pub concurrent_transfers: usize,
+    /// Bytes.
+    pub multi_part_upload_threshold: u64,
+    /// Bytes.
+    pub multipart_chunksize: u64,
+    pub use_sudo_for_restore: bool,
+}
+
+/// `[cassandra]`.
+#[derive(Debug, Clone)]
+pub struct Cassandra {
+    pub config_file: PathBuf,
+    /// Split as a shell splits it; never empty.
+    pub start_cmd: Vec<String>,
+    pub stop_cmd: Vec<String>,
+    pub cql_username: Option<String>,
+    pub cql_password: Option<Secret>,
+    pub certfile: Option<PathBuf>,
+    pub usercert: Option<PathBuf>,
+    pub userkey: Option<PathBuf>,
+    pub cql_tls_verify: TlsVerify,
+    pub nodetool_executable: String,
+    pub nodetool_flags: Vec<String>,
+    pub nodetool_username: Option<String>,
+    pub nodetool_password: Option<Secret>,
+    pub nodetool_password_file_path: Option<PathBuf>,
+    pub nodetool_host: Option<String>,
+    pub nodetool_port: Option<String>,
+    pub nodetool_ssl: bool,
+    /// Exactly as written: Medusa compares the text with `False` when it names the node's folder.
+    pub resolve_ip_addresses: String,
+    pub cql_timeout: Duration,
+    pub nodetool_timeout: Duration,
+    pub snapshot_timeout: Duration,
+    pub stop_timeout: Duration,
+    pub start_timeout: Duration,
+}
+
+/// How far the certificate of the CQL port is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVerify {
+    /// Signed by the CA and made out for this host.
+    Full,
+    /// Signed by the CA (what Medusa checks).
+    Ca,
+    None,
+}
+
+/// `[checks]`.
+#[derive(Debug, Clone)]
+pub struct Checks {
+    pub health_check: HealthCheck,
+    /// Empty: none.
+    pub query: String,
+    /// 0: not checked.
+    pub expected_rows: u64,
+    /// Empty: not checked.
+    pub expected_result: String,
+    pub enable_md5_checks: bool,
+}
+
+/// What tells that Cassandra is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthCheck {
+    Cql,
+    Thrift,
+    All,
+}
+
+/// `[logging]`.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    pub enabled: bool,
+    pub file: PathBuf,
+    pub level: String,
+    /// Bytes after which the file is rotated; 0: never.
+    pub max_bytes: u64,
+    pub backup_count: usize,
+}
+
+impl Config {
+    /// Reads the file and applies the command line and the process environment.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let path = file.unwrap_or(Path::new(DEFAULT_PATH));
+        if file.is_none() && !path.exists() {
+            return Err(ConfigError::NoFile);
+        }
+        let text = fs_err::read_to_string(path).map_err(ConfigError::Read)?;
+        Self::from_text(&text, path, overrides, &environment)
+    }
+
+    /// The same from data.
+    pub fn from_text(
+        text: &str,
+        path: &Path,
+        overrides: &Overrides,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let ini = Ini::parse(text).map_err(|source| ConfigError::Ini { path: path.to_owned(), source })?;
+        let values = Values::gather(&ini, path, overrides, environment)?;
+        Typed(&values).config(path)
+    }
+}
+
+/// Reads typed values.
+struct Typed<'a>(&'a Values);
+
+impl Typed<'_> {
+    fn config(&self, path: &Path) -> Result<Config, ConfigError> {
+        self.check_all()?;
+        Ok(Config {
+            path: path.to_owned(),
+            storage: self.storage()?,
+            cassandra: self.cassandra()?,
+            checks: self.checks()?,
+            logging: self.logging()?,
+            kubernetes: self.flag("kubernetes", "enabled")?,
+            values: self.0.clone(),
+        })
+    }
+
+    /// A bad value is refused also where this command would not read it.
+    fn check_all(&self) -> Result<(), ConfigError> {
+        for key in keys::KEYS.iter().filter(|key| self.text(key.section, key.name).is_some()) {
+            match key.kind {
+                Kind::Flag => self.flag(key.section, key.name).map(drop),
+                Kind::Number => self.number(key.section, key.name).map(drop),
+                Kind::Seconds => self.seconds(key.section, key.name).map(drop),
+                Kind::Size => self.size(key.section, key.name).map(drop),
+                Kind::Choice(_) => self.choice(key.section, key.name).map(drop),
+                Kind::Text | Kind::Secret | Kind::Unused => Ok(()),
+            }?;
+        }
+        Ok(())
+    }
+
+    fn storage(&self) -> Result<Storage, ConfigError> {
+        let storage = Storage {
+            provider: self.required("storage", "storage_provider")?.to_lowercase(),
+            bucket_name: self.required("storage", "bucket_name")?,
+            base_path: self.path("storage", "base_path"),
+            prefix: self.filled("storage", "prefix"),
+            fqdn: self.filled("storage", "fqdn"),
+            concurrent_transfers: self.at_least_one("storage", "concurrent_transfers")?,
+            multi_part_upload_threshold: self.size("storage", "multi_part_upload_threshold")?,
+            multipart_chunksize: self.size("storage", "multipart_chunksize")?,
+            use_sudo_for_restore: self.flag("storage", "use_sudo_for_restore")?,
+        };
+        for key in ["bucket_name", "prefix"] {
+            if self.text("storage", key).is_some_and(|value| value.contains('/')) {
+                return Err(self.bad("storage", key, "it must not contain a slash"));
+            }
+            if self.text("storage", key).is_some_and(|value| value == "." || value == "..") {
+                return Err(self.bad("storage", key, "it must be the name of a folder"));
+            }
+        }
+        if storage.prefix.as_ref().is_some_and(|prefix| prefix.chars().count() == 1) {
+            let why = "a prefix of one character is only half applied by Medusa; take a longer one";
+            return Err(self.bad("storage", "prefix", why));
+        }
+        Ok(storage)
+    }
+
+    fn cassandra(&self) -> Result<Cassandra, ConfigError> {
+        const SECTION: &str = "cassandra";
+        let secret = |key| self.filled(SECTION, key).map(Secret::new);
+        let nodetool_flags = self.filled(SECTION, "nodetool_flags").unwrap_or_default();
+        Ok(Cassandra {
+            config_file: self.required(SECTION, "config_file")?.into(),
+            start_cmd: self.command("start_cmd")?,
+            stop_cmd: self.command("stop_cmd")?,
+            cql_username: self.filled(SECTION, "cql_username"),
+            cql_password: secret("cql_password"),
+            certfile: self.path(SECTION, "certfile"),
+            usercert: self.path(SECTION, "usercert"),
+            userkey: self.path(SECTION, "userkey"),
+            cql_tls_verify: match self.choice(SECTION, "cql_tls_verify")?.as_str() {
+                "none" => TlsVerify::None,
+                "ca" => TlsVerify::Ca,
+                _ => TlsVerify::Full,
+            },
+            nodetool_executable: self.required(SECTION, "nodetool_executable")?,
+            nodetool_flags: nodetool_flags.split(' ').filter(|flag| !flag.is_empty()).map(str::to_owned).collect(),
+            nodetool_username: self.filled(SECTION, "nodetool_username"),
+            nodetool_password: secret("nodetool_password"),
+            nodetool_password_file_path: self.path(SECTION, "nodetool_password_file_path"),
+            nodetool_host: self.filled(SECTION, "nodetool_host"),
+            nodetool_port: self.filled(SECTION, "nodetool_port"),
+            nodetool_ssl: self.flag(SECTION, "nodetool_ssl")?,
+            resolve_ip_addresses: self.required(SECTION, "resolve_ip_addresses")?,
+            cql_timeout: self.seconds(SECTION, "cql_timeout")?,
+            nodetool_timeout: self.seconds(SECTION, "nodetool_timeout")?,
+            snapshot_timeout: self.seconds(SECTION, "snapshot_timeout")?,
+            stop_timeout: self.seconds(SECTION, "stop_timeout")?,
+            start_timeout: self.seconds(SECTION, "start_timeout")?,
+        })
+    }
+
+    fn checks(&self) -> Result<Checks, ConfigError> {
+        Ok(Checks {
+            health_check: match self.choice("checks", "health_check")?.as_str() {
+                "thrift" => HealthCheck::Thrift,
+                "all" => HealthCheck::All,
+                _ => HealthCheck::Cql,
+            },
+            query: self.filled("checks", "query").unwrap_or_default(),
+            expected_rows: self.number("checks", "expected_rows")?,
+            expected_result: self.filled("checks", "expected_result").unwrap_or_default(),
+            enable_md5_checks: self.flag("checks", "enable_md5_checks")?,
+        })
+    }
+
+    fn logging(&self) -> Result<Logging, ConfigError> {
+        Ok(Logging {
+            enabled: self.flag("logging", "enabled")?,
+            file: self.required("logging", "file")?.into(),
+            level: self.choice("logging", "level")?,
+            max_bytes: self.size("logging", "maxbytes")?,
+            backup_count: usize::try_from(self.number("logging", "backupcount")?).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn text(&self, section: &str, key: &str) -> Option<&str> {
+        self.0.get(section, key).text.as_deref()
+    }
+
+    /// The value, unless it is missing or empty.
+    fn filled(&self, section: &str, key: &str) -> Option<String> {
+        self.text(section, key).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    fn path(&self, section: &str, key: &str) -> Option<PathBuf> {
+        self.filled(section, key).map(PathBuf::from)
+    }
+
+    fn required(&self, section: &'static str, key: &'static str) -> Result<String, ConfigError> {
+        self.filled(section, key).ok_or(ConfigError::Missing { section, key })
+    }
+
+    fn bad(&self, section: &str, key: &str, expected: &str) -> ConfigError {
+        let value = self.0.get(section, key);
+        let shown = keys::find(section, key).and_then(|key| Values::shown(key, value)).unwrap_or_default();
+        ConfigError::Bad {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value: shown,
+            expected: expected.to_owned(),
+            origin: value.origin.clone(),
+        }
+    }
+
+    fn parsed<T>(
+        &self,
+        section: &str,
+        key: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Result<T, ConfigError> {
+        self.text(section, key).and_then(parse).ok_or_else(|| self.bad(section, key, expected))
+    }
+
+    fn flag(&self, section: &str, key: &str) -> Result<bool, ConfigError> {
+        self.parsed(section, key, parse_bool, "it must be True or False")
+    }
+
+    fn number(&self, section: &str, key: &str) -> Result<u64, ConfigError> {
+        self.parsed(section, key, |text| text.trim().parse().ok(), "it must be a whole number")
+    }
+
+    fn at_least_one(&self, section: &str, key: &str) -> Result<usize, ConfigError> {
+        let parse = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
+        self.parsed(section, key, parse, "it must be a whole number above 0")
+    }
+
+    fn size(&self, section: &str, key: &str) -> Result<u64, ConfigError> {
+        self.parsed(section, key, parse_size, "it must be a size such as 50MB, 2GiB or 1048576")
+    }
+
+    fn seconds(&self, section: &str, key: &str) -> Result<Duration, ConfigError> {
+        let parse = |text: &str| text.trim().parse().ok().filter(|seconds| *seconds > 0);
+        self.parsed(section, key, parse, "it must be a number of seconds above 0").map(Duration::from_secs)
+    }
+
+    fn choice(&self, section: &str, key: &str) -> Result<String, ConfigError> {
+        let choices = match keys::find(section, key).map(|key| key.kind) {
+            Some(Kind::Choice(choices)) => choices,
+            _ => &[],
+        };
+        let parse = |text: &str| Some(text.to_lowercase()).filter(|text| choices.contains(&text.as_str()));
+        self.parsed(section, key, parse, &format!("it must be one of {}", choices.join(", ")))
+    }
+
+    fn command(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
+        self.required("cassandra", key)?;
+        let parse = |text: &str| shell_words::split(text).ok().filter(|words| !words.is_empty());
+        self.parsed("cassandra", key, parse, "it must be a command with balanced quotes")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,4 +14,9 @@
 //! Every operation gathers facts, decides on a plan that is plain data, and then acts.
 
 pub mod config;
+pub mod error;
+pub mod files;
+pub mod interrupt;
 pub mod model;
+pub mod monitor;
+pub mod storage;

@@ -1,0 +1,94 @@
+//! Reading what a repository says about backups. `meta/` is the truth; the index and the summaries are caches of it.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::ObjectMeta;
+
+use super::layout::{IndexEntry, Meta, ObjectKey};
+use super::{Result, Storage};
+use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
+use crate::model::manifest::Manifest;
+use crate::model::names::{BackupName, Fqdn};
+use crate::model::summary::Summary;
+use crate::model::tokenmap::Tokenmap;
+
+impl Storage {
+    /// The state of a node backup by its `meta/`. `None`: there is no such backup.
+    pub async fn node_backup(&self, fqdn: &Fqdn, name: &BackupName) -> Result<Option<NodeBackup>> {
+        let folder = self.layout().meta_folder(fqdn, name);
+        let objects: Vec<ObjectMeta> = self.list(&folder).try_collect().await?;
+        let find = |meta| {
+            let key = self.layout().meta(fqdn, name, meta);
+            objects.iter().find(|object| object.location == *key.path())
+        };
+        let Some(schema) = find(Meta::Schema) else { return Ok(None) };
+        let differential = find(Meta::Differential).or_else(|| find(Meta::Incremental)).is_some();
+        Ok(Some(NodeBackup {
+            name: name.clone(),
+            fqdn: fqdn.clone(),
+            mode: if differential { BackupMode::Differential } else { BackupMode::Full },
+            started: schema.last_modified.timestamp(),
+            finished: find(Meta::Manifest).map(|manifest| manifest.last_modified.timestamp()),
+        }))
+    }
+
+    /// The manifest of a finished node backup. `None`: proven absent.
+    pub async fn manifest(&self, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<Manifest>> {
+        let key = self.layout().meta(fqdn, name, Meta::Manifest);
+        let Some(bytes) = self.read(&key).await? else { return Ok(None) };
+        // Parsing takes a while for a node with many files.
+        let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&bytes)).await?;
+        parsed.with_context(|| self.unusable(&key)).map(Some)
+    }
+
+    /// The token map as the node backup recorded it. `None`: proven absent.
+    pub async fn tokenmap(&self, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<Tokenmap>> {
+        let key = self.layout().meta(fqdn, name, Meta::Tokenmap);
+        let Some(bytes) = self.read(&key).await? else { return Ok(None) };
+        Tokenmap::parse(&bytes).with_context(|| self.unusable(&key)).map(Some)
+    }
+
+    /// The server's version, or Medusa's stand-in where it was not recorded.
+    pub async fn server_version(&self, fqdn: &Fqdn, name: &BackupName) -> Result<ServerVersion> {
+        let bytes = self.read(&self.layout().meta(fqdn, name, Meta::ServerVersion)).await?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// A text of `meta/`. `None`: proven absent.
+    pub async fn meta_text(&self, fqdn: &Fqdn, name: &BackupName, meta: Meta) -> anyhow::Result<Option<String>> {
+        let key = self.layout().meta(fqdn, name, meta);
+        let Some(bytes) = self.read(&key).await? else { return Ok(None) };
+        String::from_utf8(bytes.into()).with_context(|| self.unusable(&key)).map(Some)
+    }
+
+    /// The summary, if it speaks of the backup that finished then.
+    pub async fn summary(&self, fqdn: &Fqdn, name: &BackupName, finished: i64) -> Result<Option<Summary>> {
+        let bytes = self.read(&self.layout().summary(name, fqdn)).await?;
+        Ok(bytes.and_then(|bytes| Summary::parse(&bytes)).filter(|summary| summary.finished == finished))
+    }
+
+    /// The backup that the latest marker names. A cache: it may be behind, or name what is gone.
+    pub async fn latest_name(&self, fqdn: &Fqdn) -> Result<Option<BackupName>> {
+        let bytes: Option<Bytes> = self.read(&self.layout().latest_name(fqdn)).await?;
+        let name = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+        Ok(name.and_then(|name| BackupName::existing(name.trim()).ok()))
+    }
+
+    /// All entries of the backup index. What nobody knows is passed over.
+    pub async fn index_entries(&self) -> Result<Vec<IndexEntry>> {
+        let mut entries = Vec::new();
+        let mut listing = self.list(&self.layout().index());
+        while let Some(object) = listing.try_next().await? {
+            match self.layout().parse_index_entry(&object.location) {
+                Some(entry) => entries.push(entry),
+                None => tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location)),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn unusable(&self, key: &ObjectKey) -> String {
+        format!("{} cannot be used", self.name_of(key.path()))
+    }
+}

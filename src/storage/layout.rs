@@ -1,0 +1,391 @@
+//! Where everything lives in a bucket. The only code that builds or takes apart an object key.
+//!
+//! The keys of cassandra-medusa, with `P` the prefix, `F` the node, `N` the backup, `K` keyspace and `T` table folder:
+//!
+//! ```text
+//! P/F/N/meta/…                       what a backup is: schema.cql first, manifest.json last
+//! P/F/data/K/T/[.index/]file         files of differential backups, one pool per node
+//! P/F/N/data/K/T/[.index/]file       files of a full backup
+//! P/index/backup_index/N/…           copies, for listing
+//! P/index/latest_backup/F/…          the node's newest backup
+//! ```
+//!
+//! Ours: `P/F/data/K/T/<content>/[.index/]file` where the key is taken by other content, `meta/schema_internals.cql`, and
+//! `P/index/summaries/N/F.json`.
+
+use std::fmt;
+
+use object_store::path::Path;
+
+use crate::model::digest::Sha256;
+use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
+
+/// The key of one object. Only [`Layout`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(Path);
+
+impl ObjectKey {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_ref()
+    }
+
+    /// The key of an object that a listing returned.
+    pub fn listed(path: Path) -> Self {
+        Self(path)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKey {
+    #[error("{0:?} is no object key")]
+    Malformed(String),
+    #[error("{path:?} lies outside of the folder of {fqdn}")]
+    Foreign { path: String, fqdn: String },
+}
+
+/// Objects under `meta/` of a node backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meta {
+    Schema,
+    /// Ours: with table ids and dropped columns.
+    SchemaInternals,
+    Tokenmap,
+    ServerVersion,
+    Differential,
+    /// What old versions of Medusa wrote in place of `differential`.
+    Incremental,
+    Manifest,
+}
+
+impl Meta {
+    pub const ALL: [Self; 7] = [
+        Self::Schema,
+        Self::SchemaInternals,
+        Self::Tokenmap,
+        Self::ServerVersion,
+        Self::Differential,
+        Self::Incremental,
+        Self::Manifest,
+    ];
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Schema => "schema.cql",
+            Self::SchemaInternals => "schema_internals.cql",
+            Self::Tokenmap => "tokenmap.json",
+            Self::ServerVersion => "server_version.json",
+            Self::Differential => "differential",
+            Self::Incremental => "incremental",
+            Self::Manifest => "manifest.json",
+        }
+    }
+}
+
+/// Entries of the backup index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexKind {
+    Tokenmap,
+    Schema,
+    /// Unix seconds.
+    Started(i64),
+    Differential,
+    Manifest,
+    /// Unix seconds.
+    Finished(i64),
+}
+
+/// An entry of the backup index, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexEntry {
+    pub name: BackupName,
+    pub fqdn: Fqdn,
+    pub kind: IndexKind,
+}
+
+/// Where a backup keeps its data files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool<'a> {
+    Differential,
+    Full(&'a BackupName),
+}
+
+/// Every element is a checked name or one of ours, so the path is valid and `parse` keeps it byte for byte.
+fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> ObjectKey {
+    let mut text = base.to_string();
+    for element in elements {
+        if !text.is_empty() {
+            text.push('/');
+        }
+        text.push_str(element);
+    }
+    ObjectKey(Path::parse(&text).unwrap_or_else(|_| Path::from(text)))
+}
+
+/// The keys below one prefix.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    prefix: Option<String>,
+}
+
+impl Layout {
+    pub fn new(prefix: Option<String>) -> Self {
+        Self { prefix: prefix.filter(|prefix| !prefix.is_empty()) }
+    }
+
+    fn key<'a>(&'a self, elements: impl IntoIterator<Item = &'a str>) -> ObjectKey {
+        below(&Path::default(), self.prefix.as_deref().into_iter().chain(elements))
+    }
+
+    /// Everything of a node.
+    pub fn node(&self, fqdn: &Fqdn) -> Path {
+        self.key([fqdn.as_str()]).0
+    }
+
+    /// Everything of one node backup, apart from its files in the differential pool.
+    pub fn node_backup(&self, fqdn: &Fqdn, name: &BackupName) -> Path {
+        self.key([fqdn.as_str(), name.as_str()]).0
+    }
+
+    /// What says that a node backup exists and what it is.
+    pub fn meta_folder(&self, fqdn: &Fqdn, name: &BackupName) -> Path {
+        self.key([fqdn.as_str(), name.as_str(), "meta"]).0
+    }
+
+    pub fn meta(&self, fqdn: &Fqdn, name: &BackupName, meta: Meta) -> ObjectKey {
+        self.key([fqdn.as_str(), name.as_str(), "meta", meta.file()])
+    }
+
+    /// All data files of a pool.
+    pub fn pool(&self, fqdn: &Fqdn, pool: Pool<'_>) -> Path {
+        match pool {
+            Pool::Differential => self.key([fqdn.as_str(), "data"]).0,
+            Pool::Full(name) => self.key([fqdn.as_str(), name.as_str(), "data"]).0,
+        }
+    }
+
+    /// All files of one table in a pool.
+    pub fn table(&self, fqdn: &Fqdn, pool: Pool<'_>, table: &TableFolder) -> Path {
+        below(&self.pool(fqdn, pool), [table.keyspace.as_str(), table.folder.as_str()]).0
+    }
+
+    /// The key of a data file: Medusa's own, or with the folder of its content where that one is taken.
+    pub fn data(
+        &self,
+        fqdn: &Fqdn,
+        pool: Pool<'_>,
+        table: &TableFolder,
+        file: &TableFile,
+        content: Option<&Sha256>,
+    ) -> ObjectKey {
+        let pool = self.pool(fqdn, pool);
+        let content = content.map(Sha256::content_folder);
+        let folders = [Some(table.keyspace.as_str()), Some(&table.folder), content.as_deref(), file.index.as_deref()];
+        below(&pool, folders.into_iter().flatten().chain([file.name.as_str()]))
+    }
+
+    /// The key that a manifest of `fqdn` recorded. It must lie in that node's folder.
+    pub fn recorded(&self, fqdn: &Fqdn, path: &str) -> Result<ObjectKey, BadKey> {
+        let parsed = Path::parse(path).map_err(|_| BadKey::Malformed(path.to_owned()))?;
+        if parsed.as_ref() != path {
+            return Err(BadKey::Malformed(path.to_owned()));
+        }
+        if !parsed.prefix_matches(&self.node(fqdn)) {
+            return Err(BadKey::Foreign { path: path.to_owned(), fqdn: fqdn.to_string() });
+        }
+        Ok(ObjectKey(parsed))
+    }
+
+    /// The whole backup index.
+    pub fn index(&self) -> Path {
+        self.key(["index", "backup_index"]).0
+    }
+
+    /// The index entries of one backup name.
+    pub fn index_of(&self, name: &BackupName) -> Path {
+        self.key(["index", "backup_index", name.as_str()]).0
+    }
+
+    pub fn index_entry(&self, name: &BackupName, fqdn: &Fqdn, kind: IndexKind) -> ObjectKey {
+        let file = match kind {
+            IndexKind::Tokenmap => format!("tokenmap_{fqdn}.json"),
+            IndexKind::Schema => format!("schema_{fqdn}.cql"),
+            IndexKind::Started(seconds) => format!("started_{fqdn}_{seconds}.timestamp"),
+            IndexKind::Differential => format!("differential_{fqdn}"),
+            IndexKind::Manifest => format!("manifest_{fqdn}.json"),
+            IndexKind::Finished(seconds) => format!("finished_{fqdn}_{seconds}.timestamp"),
+        };
+        self.key(["index", "backup_index", name.as_str(), &file])
+    }
+
+    /// Takes an index entry apart. `None` for what Medusa and we never wrote there.
+    pub fn parse_index_entry(&self, path: &Path) -> Option<IndexEntry> {
+        let below: Vec<_> = path.prefix_match(&self.index())?.collect();
+        let [name, file] = below.as_slice() else { return None };
+        let name = BackupName::existing(name.as_ref()).ok()?;
+        let (kind, rest) = file.as_ref().split_once('_')?;
+        let stamped = |rest: &str| {
+            let (fqdn, seconds) = rest.strip_suffix(".timestamp")?.rsplit_once('_')?;
+            Some((fqdn.to_owned(), seconds.parse().ok()?))
+        };
+        let plain = |suffix: &str, kind| Some((rest.strip_suffix(suffix)?.to_owned(), kind));
+        let (fqdn, kind) = match kind {
+            "tokenmap" => plain(".json", IndexKind::Tokenmap)?,
+            "schema" => plain(".cql", IndexKind::Schema)?,
+            "manifest" => plain(".json", IndexKind::Manifest)?,
+            "differential" | "incremental" => plain("", IndexKind::Differential)?,
+            "started" => stamped(rest).map(|(fqdn, seconds)| (fqdn, IndexKind::Started(seconds)))?,
+            "finished" => stamped(rest).map(|(fqdn, seconds)| (fqdn, IndexKind::Finished(seconds)))?,
+            _ => return None,
+        };
+        Some(IndexEntry { name, fqdn: Fqdn::new(&fqdn).ok()?, kind })
+    }
+
+    pub fn latest_tokenmap(&self, fqdn: &Fqdn) -> ObjectKey {
+        self.key(["index", "latest_backup", fqdn.as_str(), "tokenmap.json"])
+    }
+
+    pub fn latest_name(&self, fqdn: &Fqdn) -> ObjectKey {
+        self.key(["index", "latest_backup", fqdn.as_str(), "backup_name.txt"])
+    }
+
+    pub fn summary(&self, name: &BackupName, fqdn: &Fqdn) -> ObjectKey {
+        self.key(["index", "summaries", name.as_str(), &format!("{fqdn}.json")])
+    }
+
+    /// The backup names that a delimited listing of the node's folder shows.
+    pub fn backup_folder(&self, fqdn: &Fqdn, folder: &Path) -> Option<BackupName> {
+        let mut below = folder.prefix_match(&self.node(fqdn))?;
+        let name = below.next()?;
+        if below.next().is_some() || name.as_ref() == "data" {
+            return None;
+        }
+        BackupName::existing(name.as_ref()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fqdn(name: &str) -> Fqdn {
+        Fqdn::new(name).unwrap()
+    }
+
+    fn name(name: &str) -> BackupName {
+        BackupName::existing(name).unwrap()
+    }
+
+    /// The keys as cassandra-medusa 0.31 writes them.
+    #[test]
+    fn keys_are_those_of_medusa() {
+        let table = TableFolder::new("ks", "t-01").unwrap();
+        let file = TableFile { index: None, name: "nb-1-big-Data.db".into() };
+        let indexed = TableFile { index: Some(".t_idx".into()), name: "nb-1-big-Data.db".into() };
+        let content = Sha256::of(b"abc");
+        for (prefix, start) in [(None, ""), (Some("cluster A"), "cluster A/")] {
+            let layout = Layout::new(prefix.map(str::to_owned));
+            let (f, n) = (fqdn("node~1.example.net"), name("b%1"));
+            let data = |pool, file, content| layout.data(&f, pool, &table, file, content).to_string();
+            let entry = |kind| layout.index_entry(&n, &f, kind).to_string();
+            let expected = [
+                (layout.meta(&f, &n, Meta::Schema).to_string(), "node~1.example.net/b%1/meta/schema.cql"),
+                (layout.meta(&f, &n, Meta::Manifest).to_string(), "node~1.example.net/b%1/meta/manifest.json"),
+                (layout.meta(&f, &n, Meta::Differential).to_string(), "node~1.example.net/b%1/meta/differential"),
+                (
+                    layout.meta(&f, &n, Meta::ServerVersion).to_string(),
+                    "node~1.example.net/b%1/meta/server_version.json",
+                ),
+                (data(Pool::Differential, &file, None), "node~1.example.net/data/ks/t-01/nb-1-big-Data.db"),
+                (data(Pool::Differential, &indexed, None), "node~1.example.net/data/ks/t-01/.t_idx/nb-1-big-Data.db"),
+                (data(Pool::Full(&n), &file, None), "node~1.example.net/b%1/data/ks/t-01/nb-1-big-Data.db"),
+                (
+                    data(Pool::Differential, &indexed, Some(&content)),
+                    "node~1.example.net/data/ks/t-01/ba7816bf8f01cfea/.t_idx/nb-1-big-Data.db",
+                ),
+                (entry(IndexKind::Tokenmap), "index/backup_index/b%1/tokenmap_node~1.example.net.json"),
+                (entry(IndexKind::Schema), "index/backup_index/b%1/schema_node~1.example.net.cql"),
+                (entry(IndexKind::Started(12)), "index/backup_index/b%1/started_node~1.example.net_12.timestamp"),
+                (entry(IndexKind::Finished(13)), "index/backup_index/b%1/finished_node~1.example.net_13.timestamp"),
+                (entry(IndexKind::Differential), "index/backup_index/b%1/differential_node~1.example.net"),
+                (entry(IndexKind::Manifest), "index/backup_index/b%1/manifest_node~1.example.net.json"),
+                (layout.latest_name(&f).to_string(), "index/latest_backup/node~1.example.net/backup_name.txt"),
+                (layout.latest_tokenmap(&f).to_string(), "index/latest_backup/node~1.example.net/tokenmap.json"),
+                (layout.summary(&n, &f).to_string(), "index/summaries/b%1/node~1.example.net.json"),
+            ];
+            for (key, suffix) in expected {
+                assert_eq!(key, format!("{start}{suffix}"));
+            }
+        }
+    }
+
+    #[test]
+    fn index_entries_are_taken_apart_as_they_were_built() {
+        let layout = Layout::new(Some("p1".into()));
+        for f in ["n1", "node_1.example.net", "10.0.0.1", "a_b_3"] {
+            for kind in [
+                IndexKind::Tokenmap,
+                IndexKind::Schema,
+                IndexKind::Started(-1),
+                IndexKind::Finished(1_700_000_000),
+                IndexKind::Differential,
+                IndexKind::Manifest,
+            ] {
+                let entry = IndexEntry { name: name("b 1"), fqdn: fqdn(f), kind };
+                let key = layout.index_entry(&entry.name, &entry.fqdn, kind);
+                assert_eq!(layout.parse_index_entry(key.path()), Some(entry));
+            }
+        }
+        let old = Path::parse("p1/index/backup_index/b/incremental_n1").unwrap();
+        assert_eq!(layout.parse_index_entry(&old).unwrap().kind, IndexKind::Differential);
+        for foreign in [
+            "p1/index/backup_index/b/readme",
+            "p1/index/backup_index/b/x_n1",
+            "p1/index/backup_index/b/started_n1",
+            "p1/index/backup_index/b/started_n1_x.timestamp",
+            "p1/index/backup_index/tokenmap_n1.json",
+            "p1/index/backup_index/b/c/tokenmap_n1.json",
+            "p2/index/backup_index/b/tokenmap_n1.json",
+        ] {
+            assert_eq!(layout.parse_index_entry(&Path::parse(foreign).unwrap()), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn recorded_paths_stay_in_the_folder_of_their_node() {
+        let layout = Layout::new(Some("p1".into()));
+        let own = "p1/n1/data/ks/t-1/nb-1-big-SAI+aa+t_sai+TermsData.db";
+        assert_eq!(layout.recorded(&fqdn("n1"), own).unwrap().as_str(), own);
+        for foreign in [
+            "p1/n10/data/ks/t/f",
+            "n1/data/ks/t/f",
+            "p1/n1/../n2/data/f",
+            "/p1/n1/data/f",
+            "p1//n1/data/f",
+            "p1/n1/data/f/",
+            "",
+        ] {
+            assert!(layout.recorded(&fqdn("n1"), foreign).is_err(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn backup_folders_of_a_node_are_told_from_its_pool() {
+        let layout = Layout::new(None);
+        let folder = |path: &str| layout.backup_folder(&fqdn("n1"), &Path::parse(path).unwrap());
+        assert_eq!(folder("n1/b1"), Some(name("b1")));
+        assert_eq!(folder("n1/data"), None);
+        assert_eq!(folder("n10/b1"), None);
+        assert_eq!(folder("n1/b1/meta"), None);
+    }
+}

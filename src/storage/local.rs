@@ -1,0 +1,564 @@
+//! A folder as an object store: `base_path/bucket_name`, one file per object.
+//!
+//! object_store's own local store neither creates large objects exclusively nor leaves durability to the caller, so this is
+//! ours. An object appears at once and complete, or not at all: it is written under a temporary name on the same file
+//! system and then linked into place, and a link fails where the name is taken. A crash leaves a temporary file, which is
+//! removed a day later, and never a short object.
+//!
+//! Data files are not fsynced one by one. [`LocalStore::sync`] makes everything durable that was written before, and
+//! [`Durable`] asks for it per object: that is how a manifest becomes the commit.
+//!
+//! Temporary files live beside the bucket's folder, in `.<bucket>.medusa-tmp`, because cassandra-medusa lists and stats
+//! everything inside.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use fs_err as fs;
+use futures::stream::{BoxStream, StreamExt as _};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+};
+use tokio::task::spawn_blocking;
+use walkdir::WalkDir;
+
+/// Put into the extensions of [`PutOptions`]: the object and its folder are on the disk when the call returns.
+#[derive(Debug, Clone, Copy)]
+pub struct Durable;
+
+/// Objects per batch of a listing.
+const LIST_BATCH: usize = 1000;
+
+/// Temporary files of runs that ended are removed after this time.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Made at the first write, so that reading changes nothing.
+    temporary: OnceLock<PathBuf>,
+    next: AtomicU64,
+}
+
+impl LocalStore {
+    /// The folder need not exist: it is created by the first write.
+    pub fn new(root: PathBuf) -> Self {
+        Self { inner: Arc::new(Inner { root, temporary: OnceLock::new(), next: AtomicU64::new(0) }) }
+    }
+
+    pub fn root(&self) -> &FsPath {
+        &self.inner.root
+    }
+
+    /// Makes everything durable that was written before.
+    pub async fn sync(&self) -> io::Result<()> {
+        let inner = Arc::clone(&self.inner);
+        let synced = spawn_blocking(move || {
+            let root = fs::File::open(&inner.root)?;
+            nix::unistd::syncfs(root.file()).map_err(io::Error::from)
+        });
+        synced.await.map_err(io::Error::other)?
+    }
+}
+
+impl fmt::Display for LocalStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "local:{}", self.inner.root.display())
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    let kind = error.kind();
+    let (path, source) = (path.to_string(), error.into());
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path, source },
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source },
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied { path, source },
+        _ => Error::Generic { store: "local", source },
+    }
+}
+
+fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Generic { store: "local", source: error.into() }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.map_err(|source| Error::JoinError { source })?
+}
+
+fn meta(location: Path, metadata: &Metadata) -> ObjectMeta {
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    ObjectMeta {
+        location,
+        last_modified: DateTime::<Utc>::from(modified),
+        size: metadata.len(),
+        e_tag: Some(e_tag(metadata)),
+        version: None,
+    }
+}
+
+fn e_tag(metadata: &Metadata) -> String {
+    format!("{:x}-{:x}-{:x}-{:x}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len())
+}
+
+impl Inner {
+    fn file(&self, location: &Path) -> PathBuf {
+        self.root.join(location.as_ref())
+    }
+
+    /// A folder for temporary files on the file system of the bucket.
+    fn temporary(&self) -> io::Result<&FsPath> {
+        if let Some(folder) = self.temporary.get() {
+            return Ok(folder);
+        }
+        fs::create_dir_all(&self.root)?;
+        let folder = self.beside_the_root().unwrap_or_else(|_| self.root.join(".medusa-tmp"));
+        fs::create_dir_all(&folder)?;
+        remove_abandoned(&folder);
+        Ok(self.temporary.get_or_init(|| folder))
+    }
+
+    /// Fails where the folder above is another file system or may not be written.
+    fn beside_the_root(&self) -> io::Result<PathBuf> {
+        let refused = || io::Error::other("the bucket's folder stands alone");
+        let (parent, name) = (self.root.parent().ok_or_else(refused)?, self.root.file_name().ok_or_else(refused)?);
+        if fs::metadata(parent)?.dev() != fs::metadata(&self.root)?.dev() {
+            return Err(refused());
+        }
+        let folder = parent.join(format!(".{}.medusa-tmp", name.to_string_lossy()));
+        fs::create_dir_all(&folder)?;
+        nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK)?;
+        Ok(folder)
+    }
+
+    fn create_temporary(&self) -> io::Result<Temporary> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        let path = self.temporary()?.join(name);
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Temporary { path, file: file.into_parts().0 })
+    }
+
+    /// Gives the temporary file its name.
+    fn publish(&self, temporary: &Temporary, location: &Path, mode: &PutMode, durable: bool) -> io::Result<PutResult> {
+        let target = self.file(location);
+        let parent = target.parent().unwrap_or(&self.root);
+        if durable {
+            temporary.file.sync_all()?;
+        }
+        let place = || match mode {
+            PutMode::Create => fs::hard_link(&temporary.path, &target),
+            _ => fs::rename(&temporary.path, &target),
+        };
+        match place() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(parent)?;
+                place()?;
+            }
+            other => other?,
+        }
+        if durable {
+            fs::File::open(parent)?.file().sync_all()?;
+        }
+        let e_tag = temporary.file.metadata().map(|metadata| e_tag(&metadata)).ok();
+        Ok(PutResult { e_tag, version: None, extensions: object_store::Extensions::default() })
+    }
+}
+
+/// A file that vanishes unless it was renamed.
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Already gone where it was renamed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn remove_abandoned(folder: &FsPath) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > ABANDONED)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!("an abandoned temporary file stays: {error}");
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for LocalStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if let PutMode::Update(_) = opts.mode {
+            return Err(Error::NotImplemented {
+                operation: "conditional update".into(),
+                implementer: self.to_string(),
+            });
+        }
+        let (inner, location) = (Arc::clone(&self.inner), location.clone());
+        blocking(move || {
+            let put = || {
+                let mut temporary = inner.create_temporary()?;
+                for piece in &payload {
+                    temporary.file.write_all(piece)?;
+                }
+                inner.publish(&temporary, &location, &opts.mode, opts.extensions.get::<Durable>().is_some())
+            };
+            put().map_err(|error| failed(&location, error))
+        })
+        .await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let (inner, location) = (Arc::clone(&self.inner), location.clone());
+        let upload = move || {
+            let temporary = inner.create_temporary().map_err(|error| failed(&location, error))?;
+            Ok(LocalUpload { inner, location, temporary: Some(Arc::new(temporary)), offset: 0 })
+        };
+        Ok(Box::new(blocking(upload).await?))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let (inner, location) = (Arc::clone(&self.inner), location.clone());
+        blocking(move || {
+            let path = inner.file(&location);
+            let open = || {
+                let file = fs::File::open(&path)?;
+                let metadata = file.metadata()?;
+                if metadata.is_dir() {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is a folder", path.display())));
+                }
+                Ok((file.into_parts().0, metadata))
+            };
+            let (file, metadata) = open().map_err(|error| failed(&location, error))?;
+            let meta = meta(location, &metadata);
+            options.check_preconditions(&meta)?;
+            let range = match &options.range {
+                Some(range) => range.as_range(meta.size).map_err(generic)?,
+                None => 0..meta.size,
+            };
+            let payload = GetResultPayload::File(file, path);
+            let (attributes, extensions) = (Attributes::default(), object_store::Extensions::default());
+            Ok(GetResult { payload, meta, range, attributes, extensions })
+        })
+        .await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let (inner, location, ranges) = (Arc::clone(&self.inner), location.clone(), ranges.to_vec());
+        blocking(move || {
+            let read = || {
+                let file = fs::File::open(inner.file(&location))?;
+                let read_range = |range: &Range<u64>| {
+                    let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
+                    file.file().read_exact_at(&mut bytes, range.start)?;
+                    Ok(Bytes::from(bytes))
+                };
+                ranges.iter().map(read_range).collect::<io::Result<_>>()
+            };
+            read().map_err(|error| failed(&location, error))
+        })
+        .await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let inner = Arc::clone(&self.inner);
+        let delete = move |location: Result<Path>| {
+            let inner = Arc::clone(&inner);
+            async move {
+                let location = location?;
+                blocking(move || match fs::remove_file(inner.file(&location)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&location, error)),
+                    _ => Ok(location),
+                })
+                .await
+            }
+        };
+        locations.map(delete).buffered(8).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let inner = Arc::clone(&self.inner);
+        let prefix = prefix.cloned().unwrap_or_default();
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Vec<Result<ObjectMeta>>>(4);
+        spawn_blocking(move || {
+            let mut batch = Vec::with_capacity(LIST_BATCH);
+            for object in inner.objects_below(&prefix) {
+                batch.push(object);
+                if batch.len() == LIST_BATCH && sender.blocking_send(std::mem::take(&mut batch)).is_err() {
+                    return;
+                }
+            }
+            // The receiver may be gone: nobody waits for the rest.
+            let _ = sender.blocking_send(batch);
+        });
+        let batches = futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        batches.flat_map(futures::stream::iter).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let inner = Arc::clone(&self.inner);
+        let prefix = prefix.cloned().unwrap_or_default();
+        blocking(move || {
+            let extensions = object_store::Extensions::default();
+            let mut result = ListResult { common_prefixes: Vec::new(), objects: Vec::new(), extensions };
+            let entries = match fs::read_dir(inner.file(&prefix)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(result),
+                entries => entries.map_err(|error| failed(&prefix, error))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(|error| failed(&prefix, error))?;
+                let Some(location) = inner.location(&entry.path()) else { continue };
+                let metadata = entry.metadata().map_err(|error| failed(&location, error))?;
+                if !metadata.is_dir() {
+                    result.objects.push(meta(location, &metadata));
+                } else if inner.objects_below(&location).next().is_some() {
+                    // Empty folders are what deletes leave behind; an object store has none.
+                    result.common_prefixes.push(location);
+                }
+            }
+            result.common_prefixes.sort_unstable();
+            Ok(result)
+        })
+        .await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let (inner, from, to) = (Arc::clone(&self.inner), from.clone(), to.clone());
+        blocking(move || {
+            let copy = || {
+                let mut temporary = inner.create_temporary()?;
+                io::copy(&mut fs::File::open(inner.file(&from))?, &mut temporary.file)?;
+                let mode = if options.mode == CopyMode::Create { PutMode::Create } else { PutMode::Overwrite };
+                inner.publish(&temporary, &to, &mode, false)
+            };
+            copy().map(|_| ()).map_err(|error| failed(&to, error))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// The key of a file below the root. `None` for names that no object key can have.
+    fn location(&self, file: &FsPath) -> Option<Path> {
+        let text = file.strip_prefix(&self.root).ok()?.to_str()?;
+        Path::parse(text).ok().filter(|path| path.as_ref() == text)
+    }
+
+    fn objects_below(&self, prefix: &Path) -> impl Iterator<Item = Result<ObjectMeta>> {
+        let start = self.file(prefix);
+        let own_temporary = self.root.join(".medusa-tmp");
+        let walk = WalkDir::new(start).into_iter().filter_entry(move |entry| entry.path() != own_temporary);
+        walk.filter_map(|entry| match entry.map_err(io::Error::from).and_then(file_metadata) {
+            // A file that is gone again was not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err(failed(prefix, error))),
+            Ok(None) => None,
+            Ok(Some((path, metadata))) => self.location(&path).map(|location| Ok(meta(location, &metadata))),
+        })
+    }
+}
+
+/// A regular file with its facts; `None` for a folder.
+fn file_metadata(entry: walkdir::DirEntry) -> io::Result<Option<(PathBuf, Metadata)>> {
+    if entry.file_type().is_dir() {
+        return Ok(None);
+    }
+    // Follows a link, as opening the object does.
+    let metadata = if entry.path_is_symlink() { fs::metadata(entry.path())? } else { entry.metadata()? };
+    Ok((!metadata.is_dir()).then(|| (entry.into_path(), metadata)))
+}
+
+/// Parts are written side by side at their offsets; completing creates the object and fails if it is there.
+#[derive(Debug)]
+struct LocalUpload {
+    inner: Arc<Inner>,
+    location: Path,
+    /// `None` once completed or aborted.
+    temporary: Option<Arc<Temporary>>,
+    offset: u64,
+}
+
+impl LocalUpload {
+    fn ended() -> Error {
+        generic("the upload has ended")
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for LocalUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let start = self.offset;
+        self.offset += data.content_length() as u64;
+        let (temporary, location) = (self.temporary.clone(), self.location.clone());
+        Box::pin(async move {
+            let temporary = temporary.ok_or_else(Self::ended)?;
+            blocking(move || {
+                let mut offset = start;
+                for piece in &data {
+                    let written = temporary.file.write_all_at(piece, offset);
+                    written.map_err(|error| failed(&location, name_the_file(&error, &temporary.path)))?;
+                    offset += piece.len() as u64;
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let temporary = self.temporary.take().ok_or_else(Self::ended)?;
+        let (inner, location) = (Arc::clone(&self.inner), self.location.clone());
+        blocking(move || {
+            let published = inner.publish(&temporary, &location, &PutMode::Create, false);
+            published.map_err(|error| failed(&location, error))
+        })
+        .await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+fn name_the_file(error: &io::Error, path: &FsPath) -> io::Error {
+    io::Error::new(error.kind(), format!("failed to write to file `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt as _;
+    use object_store::ObjectStoreExt as _;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, LocalStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(folder.path().join("bucket"));
+        (folder, store)
+    }
+
+    fn path(text: &str) -> Path {
+        Path::parse(text).unwrap()
+    }
+
+    fn create() -> PutOptions {
+        PutOptions::from(PutMode::Create)
+    }
+
+    async fn keys(store: &LocalStore, prefix: &str) -> Vec<String> {
+        let mut keys: Vec<_> =
+            store.list(Some(&path(prefix))).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
+        keys.sort();
+        keys
+    }
+
+    fn temporary_files(folder: &FsPath) -> usize {
+        std::fs::read_dir(folder.join(".bucket.medusa-tmp")).map_or(0, Iterator::count)
+    }
+
+    #[tokio::test]
+    async fn an_object_is_created_once_and_never_overwritten() {
+        let (folder, store) = store();
+        let key = path("n/data/ks/t/a%b c+ü~.db");
+        store.put_opts(&key, "one".into(), create()).await.unwrap();
+        let again = store.put_opts(&key, "two".into(), create()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+        let mut upload = store.put_multipart(&key).await.unwrap();
+        upload.put_part("three".into()).await.unwrap();
+        let completed = upload.complete().await;
+        assert!(matches!(completed, Err(Error::AlreadyExists { .. })), "{completed:?}");
+        assert_eq!(store.get(&key).await.unwrap().bytes().await.unwrap(), "one");
+        assert_eq!(keys(&store, "n").await, [key.to_string()]);
+        assert!(folder.path().join("bucket/n/data/ks/t/a%b c+ü~.db").is_file());
+        assert_eq!(temporary_files(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn parts_are_put_together_in_the_order_of_their_calls() {
+        let (folder, store) = store();
+        let mut upload = store.put_multipart(&path("big")).await.unwrap();
+        let (first, second) = (upload.put_part("abc".into()), upload.put_part("de".into()));
+        second.await.unwrap();
+        first.await.unwrap();
+        assert!(matches!(store.head(&path("big")).await, Err(Error::NotFound { .. })));
+        upload.complete().await.unwrap();
+        assert_eq!(store.get(&path("big")).await.unwrap().bytes().await.unwrap(), "abcde");
+        assert_eq!(store.get_range(&path("big"), 1..4).await.unwrap(), "bcd");
+
+        let mut aborted = store.put_multipart(&path("other")).await.unwrap();
+        aborted.put_part("x".into()).await.unwrap();
+        aborted.abort().await.unwrap();
+        assert!(aborted.complete().await.is_err());
+        assert_eq!((keys(&store, "other").await, temporary_files(folder.path())), (vec![], 0));
+    }
+
+    #[tokio::test]
+    async fn listing_matches_whole_path_elements() {
+        let (_folder, store) = store();
+        for key in ["n1/b1/meta/x", "n1/b10/meta/x", "n10/b1/meta/x", "index/i"] {
+            store.put_opts(&path(key), "x".into(), create()).await.unwrap();
+        }
+        assert_eq!(keys(&store, "n1").await, ["n1/b1/meta/x", "n1/b10/meta/x"]);
+        assert_eq!(keys(&store, "n1/b1").await, ["n1/b1/meta/x"]);
+        assert_eq!(keys(&store, "absent").await, Vec::<String>::new());
+        store.delete(&path("n1/b1/meta/x")).await.unwrap();
+        store.delete(&path("n1/b1/meta/x")).await.unwrap();
+        let below = store.list_with_delimiter(Some(&path("n1"))).await.unwrap();
+        assert_eq!(below.common_prefixes, [path("n1/b10")]);
+    }
+
+    #[tokio::test]
+    async fn absent_is_told_from_unreadable() {
+        let (folder, store) = store();
+        store.put(&path("a/b"), "x".into()).await.unwrap();
+        assert!(matches!(store.head(&path("a/c")).await, Err(Error::NotFound { .. })));
+        assert!(matches!(store.head(&path("a")).await, Err(Error::NotFound { .. })));
+        assert!(matches!(store.head(&path("a/b/c")).await, Err(Error::NotFound { .. })));
+        std::os::unix::fs::symlink("loop", folder.path().join("bucket/loop")).unwrap();
+        let unreadable = store.head(&path("loop")).await;
+        assert!(!matches!(unreadable, Err(Error::NotFound { .. }) | Ok(_)), "{unreadable:?}");
+    }
+
+    #[tokio::test]
+    async fn overwriting_replaces_the_whole_object() {
+        let (_folder, store) = store();
+        store.put(&path("m"), "long content".into()).await.unwrap();
+        let durable =
+            PutOptions { extensions: [Durable].into_iter().fold(Default::default(), insert), ..Default::default() };
+        store.put_opts(&path("m"), "short".into(), durable).await.unwrap();
+        assert_eq!(store.get(&path("m")).await.unwrap().bytes().await.unwrap(), "short");
+        store.sync().await.unwrap();
+    }
+
+    fn insert(mut extensions: object_store::Extensions, durable: Durable) -> object_store::Extensions {
+        extensions.insert(durable);
+        extensions
+    }
+}

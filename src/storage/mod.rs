@@ -1,0 +1,158 @@
+//! Typed reads and writes of a repository.
+//!
+//! Every read tells "found" from "proven absent"; any other answer is an error, so that nothing is decided on a guess.
+
+pub mod backups;
+pub mod layout;
+pub mod local;
+pub mod provider;
+pub mod transfer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+
+use self::layout::{Layout, ObjectKey};
+use self::local::{Durable, LocalStore};
+
+/// A storage request that failed, with the object that it was about.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {action} {object}")]
+pub struct StorageError {
+    pub action: &'static str,
+    /// The object with its bucket.
+    pub object: String,
+    pub source: Error,
+}
+
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// What a conditional create found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there now.
+    New,
+    /// The key was taken; nothing was changed.
+    Taken,
+}
+
+/// A bucket with its layout.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    layout: Layout,
+    location: String,
+    local: Option<LocalStore>,
+    settings: transfer::Settings,
+}
+
+impl Storage {
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// How the bucket is called in messages: `s3://backups`, `/var/lib/medusa/backups`.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Whether reading an object costs no more than reading a file.
+    pub fn reads_are_cheap(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// How an object is called in messages.
+    pub fn name_of(&self, path: &Path) -> String {
+        format!("{}/{path}", self.location)
+    }
+
+    fn error(&self, action: &'static str, path: &Path) -> impl FnOnce(Error) -> StorageError {
+        let object = self.name_of(path);
+        move |source| StorageError { action, object, source }
+    }
+
+    /// The whole object. `None`: proven absent.
+    pub async fn read(&self, key: &ObjectKey) -> Result<Option<Bytes>> {
+        let read = async { self.store.get(key.path()).await?.bytes().await };
+        absent_is_none(read.await).map_err(self.error("read", key.path()))
+    }
+
+    /// The object's facts. `None`: proven absent.
+    pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>> {
+        absent_is_none(self.store.head(key.path()).await).map_err(self.error("look at", key.path()))
+    }
+
+    /// Creates an object unless its key is taken.
+    pub async fn create(&self, key: &ObjectKey, content: Bytes) -> Result<Created> {
+        self.create_with(key, content, PutOptions::from(PutMode::Create)).await
+    }
+
+    /// The same; the object is on the disk when the call returns.
+    pub async fn create_durably(&self, key: &ObjectKey, content: Bytes) -> Result<Created> {
+        let mut options = PutOptions::from(PutMode::Create);
+        options.extensions.insert(Durable);
+        self.create_with(key, content, options).await
+    }
+
+    async fn create_with(&self, key: &ObjectKey, content: Bytes, options: PutOptions) -> Result<Created> {
+        match self.store.put_opts(key.path(), content.into(), options).await {
+            Ok(_) => Ok(Created::New),
+            Err(Error::AlreadyExists { .. }) => Ok(Created::Taken),
+            Err(error) => Err(self.error("create", key.path())(error)),
+        }
+    }
+
+    /// Writes an object that is a cache or a marker, whatever was there.
+    pub async fn replace(&self, key: &ObjectKey, content: Bytes) -> Result<()> {
+        self.store.put(key.path(), content.into()).await.map(drop).map_err(self.error("write", key.path()))
+    }
+
+    /// All objects below a prefix of whole path elements, in no particular order.
+    pub fn list(&self, prefix: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        let object = self.name_of(prefix);
+        let failed = move |source| StorageError { action: "list", object: object.clone(), source };
+        self.store.list(Some(prefix)).map_err(failed).boxed()
+    }
+
+    /// The folders directly below a prefix.
+    pub async fn folders(&self, prefix: &Path) -> Result<Vec<Path>> {
+        let listed = self.store.list_with_delimiter(Some(prefix)).await;
+        Ok(listed.map_err(self.error("list", prefix))?.common_prefixes)
+    }
+
+    /// Deletes objects; those that are already gone are no error. Returns how many keys were handled.
+    pub async fn delete(&self, keys: Vec<ObjectKey>) -> Result<u64> {
+        let mut deleted = 0;
+        let Some(first) = keys.first().cloned() else { return Ok(0) };
+        let paths = keys.into_iter().map(|key| Ok(key.path().clone()));
+        let mut results = self.store.delete_stream(futures::stream::iter(paths).boxed());
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(_) | Err(Error::NotFound { .. }) => deleted += 1,
+                Err(error) => return Err(self.error("delete objects, among them", first.path())(error)),
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Makes everything durable that was written before. Object stores have nothing to do.
+    pub async fn sync(&self) -> Result<()> {
+        let Some(local) = &self.local else { return Ok(()) };
+        local.sync().await.map_err(|error| StorageError {
+            action: "flush to disk",
+            object: self.location.clone(),
+            source: Error::Generic { store: "local", source: error.into() },
+        })
+    }
+}
+
+fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

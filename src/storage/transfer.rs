@@ -1,0 +1,429 @@
+//! Moving file contents: one pass, hashed on the way, a few pieces in memory.
+//!
+//! A file is cut into pieces of [`PIECE`] bytes. One thread reads and hashes, another one writes, and a short queue lies
+//! between them; files of one piece take a shorter way. Nothing is held whole in memory.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use futures::StreamExt as _;
+use object_store::{Error, GetResultPayload, ObjectStoreExt as _};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::layout::ObjectKey;
+use super::{Created, Storage, StorageError};
+use crate::interrupt::Interrupt;
+use crate::model::digest::{ContentDigest, DigestStream};
+use crate::monitor::Counters;
+
+/// Bytes read, hashed and written at a time.
+pub const PIECE: usize = 1 << 20;
+
+/// Pieces between the reading and the writing thread.
+const QUEUE: usize = 4;
+
+/// Parts of one file that are being written at a time.
+const PARTS_IN_FLIGHT: usize = 2;
+
+/// How much is done at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub files_in_flight: usize,
+}
+
+/// A local file to read, as it was when it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    pub path: PathBuf,
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+}
+
+/// Why a file was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The file on this node.
+    #[error("could not read the file")]
+    Source(#[source] io::Error),
+    #[error("{path} changed while it was read: it had {expected} bytes, and {found} were read")]
+    Changed { path: PathBuf, expected: u64, found: u64 },
+    #[error("{path} does not match its Digest.crc32: it should be {expected}, and it is {found}")]
+    Corrupt { path: PathBuf, expected: u32, found: u32 },
+    #[error("{object} holds {found} bytes, but its key names a content of {expected}")]
+    WrongContent { object: String, expected: u64, found: u64 },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("could not write the file")]
+    Target(#[source] io::Error),
+    #[error(transparent)]
+    Interrupted(#[from] crate::error::Failure),
+}
+
+/// What happens beside the moving of bytes.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    pub counters: Arc<Counters>,
+    pub interrupt: Interrupt,
+}
+
+/// An uploaded file, or one whose key was taken.
+#[derive(Debug)]
+pub struct Upload {
+    pub digest: ContentDigest,
+    pub created: Created,
+    /// As the storage returned it.
+    pub e_tag: Option<String>,
+}
+
+impl Storage {
+    pub fn files_in_flight(&self) -> usize {
+        self.settings.files_in_flight
+    }
+
+    /// Reads a file once and creates the object, unless the key is taken. With `crc32`, a content of another checksum is not
+    /// stored.
+    pub async fn upload(
+        &self,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        let upload = if source.size <= PIECE as u64 {
+            self.upload_small(source, key, crc32, watch).await
+        } else {
+            self.upload_large(source, key, crc32, watch).await
+        }?;
+        watch.counters.add_file();
+        Ok(upload)
+    }
+
+    async fn upload_small(
+        &self,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        watch.interrupt.check()?;
+        let source = source.clone();
+        let (content, digest) = blocking(move || {
+            let mut digest = DigestStream::new();
+            let content = read_whole(&source).map_err(TransferError::Source)?;
+            digest.update(&content);
+            let digest = digest.finish();
+            check(&source, &digest, crc32)?;
+            Ok((content, digest))
+        })
+        .await?;
+        let options = object_store::PutOptions::from(object_store::PutMode::Create);
+        let put = self.store.put_opts(key.path(), content.into(), options).await;
+        watch.counters.add_bytes(digest.size);
+        self.uploaded(key, digest, put)
+    }
+
+    async fn upload_large(
+        &self,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        let begun = self.store.put_multipart(key.path()).await;
+        let mut upload = begun.map_err(self.error("begin to upload", key.path()))?;
+        let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
+        let (reader, interrupt) = (source.clone(), watch.interrupt.clone());
+        let reading = spawn_blocking(move || {
+            let mut digest = DigestStream::new();
+            let file = fs::File::open(&reader.path).map_err(TransferError::Source)?;
+            read_pieces(file.file(), |piece| {
+                digest.update(&piece);
+                Ok(interrupt.check().is_ok() && pieces.blocking_send(piece).is_ok())
+            })
+            .map_err(TransferError::Source)?;
+            interrupt.check()?;
+            Ok::<_, TransferError>(digest.finish())
+        });
+        let mut parts = JoinSet::new();
+        let mut failed = None;
+        while let Some(piece) = queue.recv().await {
+            while parts.len() >= PARTS_IN_FLIGHT && failed.is_none() {
+                failed = parts.join_next().await.and_then(part_error);
+            }
+            if failed.is_some() {
+                break;
+            }
+            let size = piece.len() as u64;
+            let (part, counters) = (upload.put_part(piece.into()), Arc::clone(&watch.counters));
+            parts.spawn(async move { part.await.inspect(|()| counters.add_bytes(size)) });
+        }
+        drop(queue);
+        while let Some(part) = parts.join_next().await {
+            failed = failed.or(part_error(part));
+        }
+        let digest = match failed {
+            Some(error) => Err(self.error("upload a part of", key.path())(error).into()),
+            None => joined(reading.await).and_then(|digest| check(source, &digest, crc32).map(|()| digest)),
+        };
+        match digest {
+            Ok(digest) => self.uploaded(key, digest, upload.complete().await),
+            Err(error) => {
+                if let Err(abort) = upload.abort().await {
+                    tracing::debug!("the upload of {key} could not be aborted: {abort}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn uploaded(
+        &self,
+        key: &ObjectKey,
+        digest: ContentDigest,
+        put: object_store::Result<object_store::PutResult>,
+    ) -> Result<Upload, TransferError> {
+        match put {
+            Ok(result) => Ok(Upload { digest, created: Created::New, e_tag: result.e_tag }),
+            Err(Error::AlreadyExists { .. }) => Ok(Upload { digest, created: Created::Taken, e_tag: None }),
+            Err(error) => Err(self.error("upload", key.path())(error).into()),
+        }
+    }
+
+    /// Writes the object into a new file of the given mode and digests what passes. With `part_size`, MD5 as well.
+    pub async fn download(
+        &self,
+        key: &ObjectKey,
+        target: &Path,
+        mode: u32,
+        part_size: Option<u64>,
+        watch: &Watch,
+    ) -> Result<ContentDigest, TransferError> {
+        let sink = FileSink { path: target.to_owned(), mode };
+        let digest = self.stream(key, Some(sink), part_size, watch).await?;
+        watch.counters.add_file();
+        Ok(digest)
+    }
+
+    /// Digests the object's content. With `part_size`, MD5 as well.
+    pub async fn digest_object(
+        &self,
+        key: &ObjectKey,
+        part_size: Option<u64>,
+        watch: &Watch,
+    ) -> Result<ContentDigest, TransferError> {
+        self.stream(key, None, part_size, watch).await
+    }
+
+    async fn stream(
+        &self,
+        key: &ObjectKey,
+        sink: Option<FileSink>,
+        part_size: Option<u64>,
+        watch: &Watch,
+    ) -> Result<ContentDigest, TransferError> {
+        watch.interrupt.check()?;
+        let got = self.store.get(key.path()).await.map_err(self.error("read", key.path()))?;
+        let object = self.name_of(key.path());
+        let failed = move |source: Error| StorageError { action: "read", object: object.clone(), source };
+        let io_failed = {
+            let failed = failed.clone();
+            move |error: io::Error| failed(Error::Generic { store: "local", source: error.into() })
+        };
+        let digest = part_size.map_or_else(DigestStream::new, DigestStream::with_md5);
+        let size = got.meta.size;
+        let watch = watch.clone();
+        match got.payload {
+            GetResultPayload::File(file, _) if size <= PIECE as u64 || sink.is_none() => {
+                blocking(move || {
+                    let mut pieces = Pieces::begin(sink, Some(digest), watch)?;
+                    read_pieces(&file, |piece| pieces.take(&piece)).map_err(io_failed)?;
+                    digested(pieces.finish()?)
+                })
+                .await
+            }
+            GetResultPayload::File(file, _) => {
+                let (sender, queue) = mpsc::channel::<Bytes>(QUEUE);
+                let interrupt = watch.interrupt.clone();
+                let writing = spawn_blocking(move || take_queue(Pieces::begin(sink, None, watch)?, queue));
+                let reading = blocking(move || {
+                    let mut digest = digest;
+                    read_pieces(&file, |piece| {
+                        digest.update(&piece);
+                        Ok(!interrupt.is_raised() && sender.blocking_send(piece).is_ok())
+                    })
+                    .map_err(io_failed)?;
+                    Ok(digest.finish())
+                })
+                .await;
+                joined(writing.await)?;
+                reading
+            }
+            GetResultPayload::Stream(mut stream) => {
+                let (sender, queue) = mpsc::channel::<Bytes>(QUEUE);
+                let writing = spawn_blocking(move || take_queue(Pieces::begin(sink, Some(digest), watch)?, queue));
+                let mut failure = None;
+                while let Some(piece) = stream.next().await {
+                    let piece = match piece {
+                        Ok(piece) => piece,
+                        Err(error) => {
+                            failure = Some(failed(error));
+                            break;
+                        }
+                    };
+                    if sender.send(piece).await.is_err() {
+                        break;
+                    }
+                }
+                drop(sender);
+                let digest = joined(writing.await)?;
+                match failure {
+                    Some(failure) => Err(failure.into()),
+                    None => digested(digest),
+                }
+            }
+        }
+    }
+}
+
+/// Reads a local file through and digests it. With `part_size`, MD5 as well.
+pub async fn digest_file(
+    source: &SourceFile,
+    part_size: Option<u64>,
+    watch: &Watch,
+) -> Result<ContentDigest, TransferError> {
+    let (source, watch) = (source.clone(), watch.clone());
+    blocking(move || {
+        let digest = part_size.map_or_else(DigestStream::new, DigestStream::with_md5);
+        let file = fs::File::open(&source.path).map_err(TransferError::Source)?;
+        let mut pieces = Pieces::begin(None, Some(digest), watch)?;
+        read_pieces(file.file(), |piece| pieces.take(&piece)).map_err(TransferError::Source)?;
+        let digest = digested(pieces.finish()?)?;
+        check(&source, &digest, None)?;
+        Ok(digest)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+) -> Result<T, TransferError> {
+    joined(spawn_blocking(work).await)
+}
+
+fn joined<T>(result: Result<Result<T, TransferError>, tokio::task::JoinError>) -> Result<T, TransferError> {
+    result.unwrap_or_else(|error| Err(TransferError::Target(io::Error::other(error))))
+}
+
+fn part_error(part: Result<object_store::Result<()>, tokio::task::JoinError>) -> Option<Error> {
+    match part {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(source) => Some(Error::JoinError { source }),
+    }
+}
+
+fn check(source: &SourceFile, digest: &ContentDigest, crc32: Option<u32>) -> Result<(), TransferError> {
+    if digest.size != source.size {
+        let path = source.path.clone();
+        return Err(TransferError::Changed { path, expected: source.size, found: digest.size });
+    }
+    match crc32 {
+        Some(expected) if expected != digest.crc32 => {
+            Err(TransferError::Corrupt { path: source.path.clone(), expected, found: digest.crc32 })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_whole(source: &SourceFile) -> io::Result<Bytes> {
+    let mut content = Vec::with_capacity(usize::try_from(source.size).unwrap_or(PIECE) + 1);
+    // One byte more than expected tells that the file grew.
+    fs::File::open(&source.path)?.take(source.size + 1).read_to_end(&mut content)?;
+    Ok(content.into())
+}
+
+/// Hands over the file piece by piece until its end, or until `take` wants no more.
+fn read_pieces(file: &File, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
+    let mut offset = 0;
+    loop {
+        let mut piece = vec![0; PIECE];
+        let mut filled = 0;
+        while filled < PIECE {
+            match file.read_at(&mut piece[filled..], offset)? {
+                0 => break,
+                n => {
+                    filled += n;
+                    offset += n as u64;
+                }
+            }
+        }
+        let last = filled < PIECE;
+        piece.truncate(filled);
+        if (filled > 0 && !take(piece.into())?) || last {
+            return Ok(());
+        }
+    }
+}
+
+/// A file that is to be created.
+#[derive(Debug)]
+struct FileSink {
+    path: PathBuf,
+    mode: u32,
+}
+
+/// What becomes of the pieces of a content: they are digested, written, or both.
+struct Pieces {
+    target: Option<fs::File>,
+    digest: Option<DigestStream>,
+    watch: Watch,
+}
+
+impl Pieces {
+    fn begin(sink: Option<FileSink>, digest: Option<DigestStream>, watch: Watch) -> Result<Self, TransferError> {
+        let create =
+            |sink: FileSink| fs::OpenOptions::new().write(true).create_new(true).mode(sink.mode).open(sink.path);
+        let target = sink.map(create).transpose().map_err(TransferError::Target)?;
+        Ok(Self { target, digest, watch })
+    }
+
+    /// Returns false where no more pieces are wanted.
+    fn take(&mut self, piece: &[u8]) -> io::Result<bool> {
+        if let Some(digest) = &mut self.digest {
+            digest.update(piece);
+        }
+        if let Some(target) = &mut self.target {
+            target.write_all(piece)?;
+        }
+        self.watch.counters.add_bytes(piece.len() as u64);
+        Ok(!self.watch.interrupt.is_raised())
+    }
+
+    /// The digest, if the pieces were digested here.
+    fn finish(self) -> Result<Option<ContentDigest>, TransferError> {
+        self.watch.interrupt.check()?;
+        Ok(self.digest.map(DigestStream::finish))
+    }
+}
+
+/// The writing thread.
+fn take_queue(mut pieces: Pieces, mut queue: mpsc::Receiver<Bytes>) -> Result<Option<ContentDigest>, TransferError> {
+    while let Some(piece) = queue.blocking_recv() {
+        if !pieces.take(&piece).map_err(TransferError::Target)? {
+            break;
+        }
+    }
+    pieces.finish()
+}
+
+fn digested(digest: Option<ContentDigest>) -> Result<ContentDigest, TransferError> {
+    digest.ok_or_else(|| TransferError::Target(io::Error::other("the digest was lost")))
+}

@@ -13,8 +13,10 @@
 //!
 //! Every operation gathers facts, decides on a plan that is plain data, and then acts.
 
+pub mod cassandra;
 pub mod config;
 pub mod error;
+pub mod exec;
 pub mod files;
 pub mod interrupt;
 pub mod model;

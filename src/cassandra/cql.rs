@@ -1,0 +1,237 @@
+//! One CQL connection, to the local node and no other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::cluster::NodeAddr;
+use scylla::cluster::metadata::Peer;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::policies::host_filter::HostFilter;
+use scylla::response::query_result::QueryRowsResult;
+use scylla::statement::Consistency;
+use scylla::value::{CqlValue, Row};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::naming::first_address;
+use super::tls;
+use super::yaml::CassandraYaml;
+use crate::config;
+use crate::error::Failure;
+
+/// An open session. Every request has the deadline `cql_timeout`.
+#[derive(Debug)]
+pub struct Cql {
+    session: Session,
+    address: SocketAddr,
+    deadline: Duration,
+}
+
+/// Accepts the node that was connected to; its peers are only reported, never contacted.
+struct ContactOnly;
+
+impl HostFilter for ContactOnly {
+    fn accept(&self, peer: &Peer) -> bool {
+        matches!(peer.address, NodeAddr::Untranslatable(_))
+    }
+}
+
+/// The address on which this node speaks CQL.
+///
+/// # Errors
+/// If no address is configured and the host's own name does not resolve.
+pub fn local_address(yaml: &CassandraYaml) -> Result<SocketAddr, Failure> {
+    let configured = yaml.rpc_address.as_ref().or(yaml.listen_address.as_ref());
+    let own = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = configured.cloned().or_else(own).unwrap_or_else(|| "localhost".into());
+    let address: IpAddr = first_address(&name).ok_or_else(|| {
+        Failure::failed(format!("{name} has no address"))
+            .hint(format!("it stands in {} as rpc_address or listen_address", yaml.path.display()))
+    })?;
+    Ok(SocketAddr::new(address, yaml.native_port))
+}
+
+impl Cql {
+    /// # Errors
+    /// Says what is wrong where that can be told: nothing listens, wrong password, TLS on one side only, a certificate that
+    /// is not trusted.
+    pub async fn connect(config: &config::Cassandra, yaml: &CassandraYaml) -> Result<Self, Failure> {
+        let address = local_address(yaml)?;
+        let deadline = config.cql_timeout;
+        let failed = |message: String| Failure::failed(message);
+        let tcp = timeout(deadline, TcpStream::connect(address)).await;
+        let tcp = tcp.map_err(|_| {
+            failed(format!("{address} did not accept a CQL connection within {} s", deadline.as_secs()))
+        })?;
+        tcp.map_err(|error| {
+            failed(format!("nothing listens for CQL on {address}"))
+                .cause(error)
+                .hint("is Cassandra running on this node? the address and port are those of cassandra.yaml")
+        })?;
+        if yaml.native_tls && config.certfile.is_none() {
+            return Err(failed(format!("the CQL port {address} speaks TLS, but certfile is not set in [cassandra]"))
+                .hint("certfile names the CA certificate that signed the node's certificate"));
+        }
+        let names: Vec<String> = [&yaml.rpc_address, &yaml.listen_address].into_iter().flatten().cloned().collect();
+        let names = names.into_iter().chain(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+        let tls = tls::client_config(config, &names.collect::<Vec<_>>())?;
+        let profile =
+            ExecutionProfile::builder().consistency(Consistency::LocalOne).request_timeout(Some(deadline)).build();
+        let mut builder = SessionBuilder::new()
+            .known_node_addr(address)
+            .tls_context(tls)
+            .host_filter(Arc::new(ContactOnly))
+            .pool_size(PoolSize::PerHost(std::num::NonZeroUsize::MIN))
+            .fetch_schema_metadata(false)
+            .connection_timeout(deadline)
+            .metadata_request_clientside_timeout(deadline)
+            .default_execution_profile_handle(profile.into_handle());
+        if let (Some(user), Some(password)) = (&config.cql_username, &config.cql_password) {
+            builder = builder.user(user, password.reveal());
+        }
+        let session = timeout(2 * deadline, builder.build()).await;
+        let session = session
+            .map_err(|_| failed(format!("CQL on {address} did not answer within {} s", 2 * deadline.as_secs())))?;
+        let session = session.map_err(|error| explain(&error.to_string(), address, config, yaml).cause(error))?;
+        Ok(Self { session, address, deadline })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn query(&self, statement: &str) -> Result<Option<QueryRowsResult>, Failure> {
+        let failed = || Failure::failed(format!("the query failed on {}: {}", self.address, first_words(statement)));
+        let result = timeout(self.deadline, self.session.query_unpaged(statement, ())).await;
+        let result =
+            result.map_err(|_| failed().cause(anyhow::anyhow!("no answer within {} s", self.deadline.as_secs())))?;
+        let result = result.map_err(|error| failed().cause(error))?;
+        if !result.is_rows() {
+            return Ok(None);
+        }
+        result.into_rows_result().map(Some).map_err(|error| failed().cause(error))
+    }
+
+    /// The rows of a query, typed.
+    pub async fn rows<T>(&self, statement: &str) -> Result<Vec<T>, Failure>
+    where
+        T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let odd = |error: anyhow::Error| {
+            Failure::failed(format!("{} gave an unexpected answer to {}", self.address, first_words(statement)))
+                .cause(error)
+        };
+        let Some(result) = self.query(statement).await? else { return Ok(Vec::new()) };
+        let rows = result.rows::<T>().map_err(|error| odd(error.into()))?;
+        rows.collect::<Result<_, _>>().map_err(|error| odd(error.into()))
+    }
+
+    /// Runs a statement that gives no rows.
+    pub async fn execute(&self, statement: &str) -> Result<(), Failure> {
+        self.query(statement).await.map(drop)
+    }
+
+    /// The rows of any query, each value as Python's `str` shows it.
+    pub async fn text_rows(&self, statement: &str) -> Result<Vec<Vec<String>>, Failure> {
+        let rows = self.rows::<Row>(statement).await?;
+        Ok(rows.into_iter().map(|row| row.columns.iter().map(|value| python_text(value.as_ref())).collect()).collect())
+    }
+}
+
+fn first_words(statement: &str) -> String {
+    statement.split_whitespace().take(8).collect::<Vec<_>>().join(" ")
+}
+
+fn explain(error: &str, address: SocketAddr, config: &config::Cassandra, yaml: &CassandraYaml) -> Failure {
+    let lower = error.to_lowercase();
+    let credentials = config.cql_username.is_some() && config.cql_password.is_some();
+    if lower.contains("authentication") || lower.contains("credentials") || lower.contains("username") {
+        let (message, hint) = if credentials {
+            (
+                "refused the user name and password",
+                "cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD, say who connects",
+            )
+        } else {
+            (
+                "asks for a user name and password",
+                "set cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD",
+            )
+        };
+        return Failure::failed(format!("CQL on {address} {message}")).hint(hint);
+    }
+    if lower.contains("not valid for name") {
+        return Failure::failed(format!("the certificate of {address} is not made out for this host")).hint(
+            "cql_tls_verify = ca in [cassandra] trusts every certificate that the CA signed, as cassandra-medusa does",
+        );
+    }
+    if lower.contains("invalid peer certificate") {
+        return Failure::failed(format!("the certificate of {address} is not trusted"))
+            .hint("certfile in [cassandra] must be the CA that signed it");
+    }
+    if lower.contains("certificaterequired") || lower.contains("bad certificate") || lower.contains("badcertificate") {
+        return Failure::failed(format!("CQL on {address} asks for a client certificate that it trusts"))
+            .hint("usercert and userkey in [cassandra] name it");
+    }
+    if config.certfile.is_some() && !yaml.native_tls {
+        return Failure::failed(format!(
+            "the CQL port {address} does not speak TLS, but certfile is set in [cassandra]"
+        ))
+        .hint("remove certfile, or turn client_encryption_options on in cassandra.yaml");
+    }
+    Failure::failed(format!("could not open a CQL session on {address}"))
+}
+
+/// A value as Python's `str` shows what its driver returns.
+fn python_text(value: Option<&CqlValue>) -> String {
+    let Some(value) = value else { return "None".into() };
+    match value {
+        CqlValue::Boolean(true) => "True".into(),
+        CqlValue::Boolean(false) => "False".into(),
+        CqlValue::Ascii(text) | CqlValue::Text(text) => text.clone(),
+        CqlValue::Double(number) => python_float(*number),
+        CqlValue::Float(number) => python_float(f64::from(*number)),
+        CqlValue::Timestamp(time) => chrono::DateTime::from_timestamp_millis(time.0).map_or_else(
+            || time.0.to_string(),
+            |time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string().replace(".000000", ""),
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn python_float(number: f64) -> String {
+    if number.is_finite() && number.fract() == 0.0 && number.abs() < 1e16 {
+        format!("{number:.1}")
+    } else {
+        number.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_read_as_in_python() {
+        for (value, text) in [
+            (Some(CqlValue::Int(5)), "5"),
+            (Some(CqlValue::Text("a b".into())), "a b"),
+            (Some(CqlValue::Boolean(true)), "True"),
+            (Some(CqlValue::Double(2.0)), "2.0"),
+            (Some(CqlValue::Double(0.25)), "0.25"),
+            (None, "None"),
+        ] {
+            assert_eq!(python_text(value.as_ref()), text);
+        }
+    }
+
+    #[test]
+    fn only_the_first_words_of_a_statement_are_told() {
+        assert_eq!(first_words("SELECT a\n FROM b"), "SELECT a FROM b");
+        assert_eq!(first_words("1 2 3 4 5 6 7 8 9"), "1 2 3 4 5 6 7 8");
+    }
+}

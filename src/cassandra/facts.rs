@@ -1,0 +1,151 @@
+//! What Cassandra says about itself, asked once and then plain data.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::cql::Cql;
+use super::naming::Resolver;
+use crate::error::Failure;
+use crate::model::backups::ServerVersion;
+use crate::model::tokenmap::{Tokenmap, TokenmapEntry, Tokens};
+
+/// Facts of the local node and of the ring as it sees it.
+#[derive(Debug, Clone)]
+pub struct ClusterFacts {
+    pub cluster_name: String,
+    pub version: ServerVersion,
+    pub tokens: Tokens,
+    /// Of the local datacenter, by name.
+    pub tokenmap: Tokenmap,
+    /// How the local node is called in the token map.
+    pub own_name: String,
+    /// Nodes of all datacenters.
+    pub ring_size: usize,
+    pub schema_version: Uuid,
+    pub tables: Vec<LiveTable>,
+}
+
+/// A table or a view that Cassandra knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTable {
+    pub keyspace: String,
+    pub name: String,
+    /// 32 hex digits, as in the table's folder.
+    pub id: String,
+}
+
+/// The schema, in two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// As Medusa stores it: every keyspace but `system_traces`, statements separated by a blank line.
+    pub plain: String,
+    /// User keyspaces with table ids and dropped columns, for exact re-creation.
+    pub internals: String,
+    pub version: Uuid,
+}
+
+/// Keyspaces that are never backed up. Medusa's rule.
+pub const EXCLUDED_KEYSPACES: [&str; 1] = ["system_traces"];
+
+/// The oldest release that describes its own schema.
+const OLDEST: (u32, &str) = (4, "4.0");
+
+type LocalRow = (String, Option<String>, Option<String>, String, Uuid, Vec<String>);
+type PeerRow = (IpAddr, Option<IpAddr>, Option<String>, Option<String>, Option<Vec<String>>);
+
+impl ClusterFacts {
+    pub async fn gather(cql: &Cql, resolver: &Resolver) -> Result<Self, Failure> {
+        let local: Vec<LocalRow> = cql
+            .rows("SELECT cluster_name, data_center, rack, release_version, schema_version, tokens FROM system.local")
+            .await?;
+        let Some((cluster_name, dc, rack, release_version, schema_version, tokens)) = local.into_iter().next() else {
+            return Err(Failure::failed(format!("system.local is empty on {}", cql.address())));
+        };
+        let major = release_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < OLDEST.0) {
+            return Err(Failure::failed(format!(
+                "Cassandra {release_version} is not supported: {} or newer is needed, which describes its own schema",
+                OLDEST.1
+            )));
+        }
+        let dse: Vec<(String,)> = cql
+            .rows("SELECT column_name FROM system_schema.columns WHERE keyspace_name = 'system' AND table_name = 'local' AND column_name = 'dse_version'")
+            .await?;
+        let server_type = if dse.is_empty() { "cassandra" } else { "dse" };
+        let peers: Vec<PeerRow> =
+            cql.rows("SELECT peer, native_address, data_center, rack, tokens FROM system.peers_v2").await?;
+        let ring_size = 1 + peers.len();
+        let own_address = cql.address().ip();
+        let mut hosts = vec![(own_address, rack, tokens.clone(), Some(true))];
+        for (peer, native, peer_dc, peer_rack, peer_tokens) in peers {
+            // A row without tokens is a node that is joining or that has left.
+            if let Some(peer_tokens) = peer_tokens.filter(|tokens| !tokens.is_empty())
+                && peer_dc == dc
+            {
+                hosts.push((native.unwrap_or(peer), peer_rack, peer_tokens, None));
+            }
+        }
+        hosts.sort_by_key(|(address, ..)| address.to_string());
+        let mut tokenmap = Tokenmap::default();
+        for (address, rack, tokens, is_up) in hosts {
+            let entry = TokenmapEntry { tokens: Tokens(tokens), is_up, rack, dc: dc.clone() };
+            tokenmap.hosts.insert(resolver.name_of(address).await, entry);
+        }
+        Ok(Self {
+            cluster_name,
+            version: ServerVersion { server_type: server_type.into(), release_version },
+            tokens: Tokens(tokens),
+            tokenmap,
+            own_name: resolver.name_of(own_address).await,
+            ring_size,
+            schema_version,
+            tables: live_tables(cql).await?,
+        })
+    }
+
+    pub fn table(&self, keyspace: &str, name: &str) -> Option<&LiveTable> {
+        self.tables.iter().find(|table| table.keyspace == keyspace && table.name == name)
+    }
+}
+
+/// Every table and view with its id.
+pub async fn live_tables(cql: &Cql) -> Result<Vec<LiveTable>, Failure> {
+    let mut tables = Vec::new();
+    for query in [
+        "SELECT keyspace_name, table_name, id FROM system_schema.tables",
+        "SELECT keyspace_name, view_name, id FROM system_schema.views",
+    ] {
+        let rows: Vec<(String, String, Uuid)> = cql.rows(query).await?;
+        let table =
+            |(keyspace, name, id): (String, String, Uuid)| LiveTable { keyspace, name, id: id.simple().to_string() };
+        tables.extend(rows.into_iter().map(table));
+    }
+    Ok(tables)
+}
+
+/// The schema that the node has now.
+pub async fn schema(cql: &Cql) -> Result<Schema, Failure> {
+    let version = schema_version(cql).await?;
+    let plain = describe(cql, "DESCRIBE FULL SCHEMA").await?;
+    let internals = describe(cql, "DESCRIBE SCHEMA WITH INTERNALS").await?;
+    Ok(Schema { plain, internals, version })
+}
+
+/// Changes with every change of the schema.
+pub async fn schema_version(cql: &Cql) -> Result<Uuid, Failure> {
+    let rows: Vec<(Uuid,)> = cql.rows("SELECT schema_version FROM system.local").await?;
+    rows.first()
+        .map(|(version,)| *version)
+        .ok_or_else(|| Failure::failed(format!("system.local is empty on {}", cql.address())))
+}
+
+async fn describe(cql: &Cql, statement: &str) -> Result<String, Failure> {
+    let rows: Vec<(String, String, String, String)> = cql.rows(statement).await?;
+    let statements = rows.into_iter().filter_map(|(keyspace, _type, _name, create)| {
+        // Virtual keyspaces are described in comments: nobody can create them.
+        let kept = !EXCLUDED_KEYSPACES.contains(&keyspace.as_str()) && !create.trim_start().starts_with("/*");
+        kept.then_some(create)
+    });
+    Ok(statements.collect::<Vec<_>>().join("\n\n"))
+}

@@ -1,0 +1,164 @@
+//! nodetool, with the options of `[cassandra]`. A password goes through a private file, never through the command line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config;
+use crate::error::Failure;
+use crate::exec::command::{ExecError, Invocation};
+
+/// How nodetool is called on this node.
+#[derive(Debug)]
+pub struct Nodetool {
+    program: String,
+    options: Vec<String>,
+    password_file: Option<PasswordFile>,
+    /// Of a call that is quick on a healthy node.
+    timeout: Duration,
+    /// Of a call that may flush much.
+    snapshot_timeout: Duration,
+}
+
+#[derive(Debug)]
+enum PasswordFile {
+    Given(PathBuf),
+    /// Readable by this user only; removed when we end.
+    Private(tempfile::NamedTempFile),
+}
+
+impl PasswordFile {
+    fn path(&self) -> String {
+        match self {
+            Self::Given(path) => path.display().to_string(),
+            Self::Private(file) => file.path().display().to_string(),
+        }
+    }
+}
+
+impl Nodetool {
+    /// # Errors
+    /// A password without a user name, or one that nodetool cannot read from a file.
+    pub fn new(config: &config::Cassandra) -> Result<Self, Failure> {
+        let mut options = config.nodetool_flags.clone();
+        if config.nodetool_ssl {
+            options.push("--ssl".into());
+        }
+        for (option, value) in
+            [("-u", &config.nodetool_username), ("-h", &config.nodetool_host), ("-p", &config.nodetool_port)]
+        {
+            if let Some(value) = value {
+                options.extend([option.to_owned(), value.clone()]);
+            }
+        }
+        Ok(Self {
+            program: config.nodetool_executable.clone(),
+            options,
+            password_file: password_file(config)?,
+            timeout: config.nodetool_timeout,
+            snapshot_timeout: config.snapshot_timeout,
+        })
+    }
+
+    fn invocation(&self, words: &[&str]) -> Invocation {
+        let password = self.password_file.iter().flat_map(|file| ["-pwf".to_owned(), file.path()]);
+        let words = words.iter().map(|word| (*word).to_owned());
+        Invocation::new(self.program.clone(), self.options.iter().cloned().chain(password).chain(words))
+    }
+
+    async fn call(&self, words: &[&str], deadline: Duration) -> Result<String, Failure> {
+        let called = self.invocation(words).run_successfully(deadline).await;
+        called.map_err(|error| {
+            let what = format!("nodetool {} failed on this node", words.first().unwrap_or(&""));
+            let hint = match &error {
+                ExecError::Start { .. } => "nodetool_executable in [cassandra] of medusa.ini says where nodetool is",
+                ExecError::Deadline { .. } => {
+                    "is the node overloaded? nodetool_timeout and snapshot_timeout in [cassandra] set the deadlines"
+                }
+                ExecError::Failed { .. } => "is Cassandra running on this node, and does nodetool status work by hand?",
+            };
+            Failure::failed(what).cause(error).hint(hint)
+        })
+    }
+
+    /// Takes a snapshot of all keyspaces; flushes first.
+    pub async fn snapshot(&self, tag: &str) -> Result<(), Failure> {
+        self.call(&["snapshot", "-t", tag], self.snapshot_timeout).await.map(drop)
+    }
+
+    pub async fn clear_snapshot(&self, tag: &str) -> Result<(), Failure> {
+        self.call(&["clearsnapshot", "-t", tag], self.timeout).await.map(drop)
+    }
+
+    /// Flushes everything and stops taking writes: afterwards the commit log holds nothing that the tables do not.
+    pub async fn drain(&self) -> Result<(), Failure> {
+        self.call(&["drain"], self.snapshot_timeout).await.map(drop)
+    }
+}
+
+fn password_file(config: &config::Cassandra) -> Result<Option<PasswordFile>, Failure> {
+    if let Some(path) = &config.nodetool_password_file_path {
+        return Ok(Some(PasswordFile::Given(path.clone())));
+    }
+    let Some(password) = &config.nodetool_password else { return Ok(None) };
+    let Some(user) = &config.nodetool_username else {
+        return Err(Failure::usage("nodetool_password is set in [cassandra], but nodetool_username is not"));
+    };
+    if [user.as_str(), password.reveal()].iter().any(|text| text.contains(char::is_whitespace)) {
+        let message = "nodetool_username or nodetool_password contains a blank, which nodetool cannot read from a file";
+        return Err(Failure::usage(message));
+    }
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix("medusa-jmx-").tempfile()?;
+        writeln!(file, "{user} {}", password.reveal())?;
+        file.flush()?;
+        Ok::<_, std::io::Error>(file)
+    };
+    let file = write().map_err(|error| Failure::failed("could not write a password file for nodetool").cause(error))?;
+    Ok(Some(PasswordFile::Private(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    fn nodetool(lines: &str) -> Result<Nodetool, Failure> {
+        let text = format!("[storage]\nstorage_provider = local\nbucket_name = b\n[cassandra]\n{lines}");
+        let config = Config::from_text(&text, Path::new("x"), &Overrides::default(), &BTreeMap::new()).unwrap();
+        Nodetool::new(&config.cassandra)
+    }
+
+    #[test]
+    fn options_come_in_the_order_of_medusa() {
+        let all = "nodetool_executable = /opt/nodetool\nnodetool_flags = -Da=b -Dc=d\nnodetool_ssl = true\nnodetool_username = u\n\
+                   nodetool_password_file_path = /pw\nnodetool_host = h\nnodetool_port = 7199\n";
+        let shown = nodetool(all).unwrap().invocation(&["snapshot", "-t", "medusa-b1"]).to_string();
+        assert_eq!(shown, "/opt/nodetool '-Da=b' '-Dc=d' --ssl -u u -h h -p 7199 -pwf /pw snapshot -t medusa-b1");
+        let plain = nodetool("nodetool_flags =\n").unwrap().invocation(&["drain"]).to_string();
+        assert_eq!(plain, "nodetool drain");
+    }
+
+    #[test]
+    fn a_password_goes_through_a_private_file() {
+        let nodetool = nodetool("nodetool_username = u\nnodetool_password = hunter2\n").unwrap();
+        assert!(!nodetool.invocation(&["drain"]).to_string().contains("hunter2"));
+        let Some(PasswordFile::Private(file)) = &nodetool.password_file else { panic!("no private file") };
+        assert_eq!(fs_err::read_to_string(file.path()).unwrap(), "u hunter2\n");
+        assert_eq!(fs_err::metadata(file.path()).unwrap().mode() & 0o777, 0o600);
+        let path = file.path().to_owned();
+        drop(nodetool);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn passwords_that_cannot_work_are_refused() {
+        assert!(nodetool("nodetool_password = x\n").is_err());
+        let error = nodetool("nodetool_username = u\nnodetool_password = hun ter\n").unwrap_err();
+        assert!(!format!("{error:?}").contains("hun ter"), "{error:?}");
+    }
+}

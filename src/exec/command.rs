@@ -1,0 +1,223 @@
+//! One local program, run to its end or to its deadline.
+//!
+//! The program gets a process group of its own, so that Ctrl-C reaches us and not it, and so that the deadline ends its
+//! children too. Its end counts, not the end of its output: a start command may leave a daemon behind that holds the pipes.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// What is kept of each output: the last bytes.
+const KEPT: usize = 256 << 10;
+
+/// How long output may still arrive after the program has ended.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
+/// A program with its arguments, none of them secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    pub program: String,
+    pub arguments: Vec<String>,
+}
+
+impl Invocation {
+    pub fn new(program: impl Into<String>, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { program: program.into(), arguments: arguments.into_iter().map(Into::into).collect() }
+    }
+
+    /// From words, the first of which is the program.
+    pub fn from_words(words: &[String]) -> Self {
+        let (program, arguments) =
+            words.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
+        Self::new(program, arguments)
+    }
+}
+
+impl std::fmt::Display for Invocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = std::iter::once(&self.program).chain(&self.arguments);
+        f.write_str(&shell_words::join(words))
+    }
+}
+
+/// How the program ended, and the end of what it printed.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Why a program did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    #[error("could not start {program}")]
+    Start { program: String, source: std::io::Error },
+    #[error("{program} did not end within {} s and was killed", deadline.as_secs())]
+    Deadline { program: String, deadline: Duration },
+    #[error("{program} failed ({status}){}", said(output))]
+    Failed { program: String, status: ExitStatus, output: String },
+}
+
+fn said(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!(": {output}") }
+}
+
+impl Invocation {
+    /// Runs the program. Its exit status is for the caller to judge.
+    pub async fn run(&self, deadline: Duration) -> Result<Outcome, ExecError> {
+        let failed = |source| ExecError::Start { program: self.program.clone(), source };
+        tracing::debug!("running {self}");
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let (stdout, reading_stdout) = Tail::follow(child.stdout.take());
+        let (stderr, reading_stderr) = Tail::follow(child.stderr.take());
+        let Ok(status) = timeout(deadline, child.wait()).await else {
+            if let Some(group) = group {
+                // Its children would go on without it.
+                let _ = killpg(group, Signal::SIGKILL);
+            }
+            return Err(ExecError::Deadline { program: self.program.clone(), deadline });
+        };
+        let status = status.map_err(failed)?;
+        for mut reading in [reading_stdout, reading_stderr] {
+            if timeout(AFTERMATH, &mut reading).await.is_err() {
+                reading.abort();
+            }
+        }
+        tracing::debug!("{} ended ({status})", self.program);
+        Ok(Outcome { status, stdout: stdout.text(), stderr: stderr.text() })
+    }
+
+    /// Runs the program and takes any exit status but 0 for a failure. Returns what it printed to stdout.
+    pub async fn run_successfully(&self, deadline: Duration) -> Result<String, ExecError> {
+        let outcome = self.run(deadline).await?;
+        if outcome.status.success() {
+            return Ok(outcome.stdout);
+        }
+        let output = telling_line(&outcome.stderr).or_else(|| telling_line(&outcome.stdout)).unwrap_or_default();
+        Err(ExecError::Failed { program: self.program.clone(), status: outcome.status, output })
+    }
+}
+
+/// The end of what a pipe brought so far.
+#[derive(Debug, Clone, Default)]
+struct Tail(Arc<Mutex<Vec<u8>>>);
+
+impl Tail {
+    /// Reads in the background until the pipe is closed.
+    fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> (Self, JoinHandle<()>) {
+        let tail = Self::default();
+        let kept = tail.clone();
+        let reading = tokio::spawn(async move {
+            let Some(mut pipe) = pipe else { return };
+            let mut buffer = vec![0; 8 << 10];
+            while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+                kept.push(&buffer[..n]);
+            }
+        });
+        (tail, reading)
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(bytes);
+        if kept.len() > 2 * KEPT {
+            let surplus = kept.len() - KEPT;
+            kept.drain(..surplus);
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// The line of an output that says what went wrong: the first one that says so itself, else the last one.
+fn telling_line(output: &str) -> Option<String> {
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
+    let names_it = |line: &&str| {
+        let line = line.to_lowercase();
+        line.starts_with("error") || line.starts_with("nodetool:") || line.contains("exception")
+    };
+    lines().find(names_it).or_else(|| lines().last()).map(str::to_owned)
+}
+
+fn is_noise(line: &str) -> bool {
+    line.starts_with("WARNING:") || line.starts_with("OpenJDK") || line.starts_with("--") || line.starts_with("at ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> Invocation {
+        Invocation::new("/bin/sh", ["-c", script])
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn output_and_status_are_reported() {
+        let outcome = shell("echo out; echo err >&2; exit 3").run(LONG).await.unwrap();
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(outcome.status.code(), Some(3));
+        assert_eq!(shell("echo yes").run_successfully(LONG).await.unwrap(), "yes\n");
+    }
+
+    #[tokio::test]
+    async fn a_failure_tells_the_line_that_says_why() {
+        let script = "echo 'WARNING: noise' >&2; echo \"nodetool: Failed to connect\" >&2; echo ' at x' >&2; exit 1";
+        let error = shell(script).run_successfully(LONG).await.unwrap_err().to_string();
+        assert_eq!(error, "/bin/sh failed (exit status: 1): nodetool: Failed to connect");
+        let missing = Invocation::new("/no/such/program", ["x"]).run(LONG).await.unwrap_err();
+        assert!(matches!(&missing, ExecError::Start { program, .. } if program == "/no/such/program"), "{missing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_with_its_children() {
+        let pid_file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("sleep 600 & echo $! > {}; wait", pid_file.path().display());
+        let error = shell(&script).run(Duration::from_millis(500)).await.unwrap_err();
+        assert!(matches!(error, ExecError::Deadline { .. }), "{error:?}");
+        let pid = std::fs::read_to_string(pid_file.path()).unwrap();
+        let state = format!("/proc/{}/stat", pid.trim());
+        let gone = |_: &u32| match std::fs::read_to_string(&state) {
+            Ok(stat) => stat.contains(") Z "),
+            Err(_) => true,
+        };
+        let waited = (0..100_u32).inspect(|_| std::thread::sleep(Duration::from_millis(20))).find(gone);
+        assert!(waited.is_some(), "the child still runs");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_keeps_the_pipes_does_not_keep_us() {
+        let begin = Instant::now();
+        let outcome = shell("echo started; sleep 5 &").run(LONG).await.unwrap();
+        assert_eq!(outcome.stdout, "started\n");
+        assert!(begin.elapsed() < Duration::from_secs(4), "waited for the daemon");
+    }
+
+    #[test]
+    fn words_are_shown_as_a_shell_would_need_them() {
+        assert_eq!(Invocation::new("sh", ["-c", "a b"]).to_string(), "sh -c 'a b'");
+        assert_eq!(Invocation::from_words(&["sudo".into(), "x".into()]), Invocation::new("sudo", ["x"]));
+    }
+}

@@ -13,8 +13,10 @@
 //!
 //! Every operation gathers facts, decides on a plan that is plain data, and then acts.
 
+pub mod backup;
 pub mod cassandra;
 pub mod config;
+pub mod context;
 pub mod error;
 pub mod exec;
 pub mod files;

@@ -1,0 +1,162 @@
+//! How a backup begins to exist and how it is finished: the order of writes is what makes it safe.
+//!
+//! Begin: `meta/schema.cql` (from here the backup exists, unfinished), the rest of `meta/`, the index. Then the data files.
+//! Finish: everything is made durable, then `meta/manifest.json` is created (from here it is finished), then the index, the
+//! latest marker and the summary.
+//!
+//! A crash after `schema.cql` leaves an unfinished backup, which the same command continues. A crash after the manifest
+//! leaves a finished one whose index lags behind; readers look at `meta/`, and the same command mends the index.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+
+use crate::cassandra::facts::{ClusterFacts, Schema};
+use crate::error::Failure;
+use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
+use crate::model::manifest::Manifest;
+use crate::model::names::{BackupName, Fqdn};
+use crate::model::pyjson;
+use crate::model::summary::Summary;
+use crate::monitor::Amount;
+use crate::storage::layout::{IndexEntry, IndexKind, Meta};
+use crate::storage::{Created, Storage};
+
+/// One node's backup in the making.
+#[derive(Debug, Clone)]
+pub struct Writing<'a> {
+    pub storage: &'a Storage,
+    pub fqdn: &'a Fqdn,
+    pub name: &'a BackupName,
+    pub mode: BackupMode,
+}
+
+impl Writing<'_> {
+    /// Makes the backup exist, or goes on with one that was begun. Returns when it was started, Unix seconds.
+    pub async fn begin(&self, facts: &ClusterFacts, schema: &Schema) -> anyhow::Result<i64> {
+        let tokenmap = Bytes::from(facts.tokenmap.to_bytes()?);
+        let version = Bytes::from(pyjson::stored(&facts.version)?);
+        self.create_meta(Meta::Schema, schema.plain.clone()).await?;
+        self.create_meta(Meta::SchemaInternals, schema.internals.clone()).await?;
+        self.create_meta(Meta::Tokenmap, tokenmap.clone()).await?;
+        self.create_meta(Meta::ServerVersion, version).await?;
+        if self.mode == BackupMode::Differential {
+            self.create_meta(Meta::Differential, "differential").await?;
+        }
+        let started = self.started().await?;
+        self.index(IndexKind::Tokenmap, tokenmap).await?;
+        self.index(IndexKind::Schema, schema.plain.clone()).await?;
+        self.index(IndexKind::Started(started), started.to_string()).await?;
+        if self.mode == BackupMode::Differential {
+            self.index(IndexKind::Differential, "differential").await?;
+        }
+        Ok(started)
+    }
+
+    /// What the index says, if a run that this one continues wrote it; else the time of `schema.cql`.
+    async fn started(&self) -> anyhow::Result<i64> {
+        let mut entries = self.storage.list(&self.storage.layout().index_of(self.name));
+        while let Some(object) = entries.try_next().await? {
+            let entry = self.storage.layout().parse_index_entry(&object.location);
+            if let Some(IndexEntry { fqdn, kind: IndexKind::Started(seconds), .. }) = entry
+                && fqdn == *self.fqdn
+            {
+                return Ok(seconds);
+            }
+        }
+        let begun = self.storage.node_backup(self.fqdn, self.name).await?;
+        Ok(begun.context("the backup that was just begun is not there")?.started)
+    }
+
+    /// The schema changed while the snapshot was taken, or since the backup was begun: the one that belongs to the data
+    /// takes its place. The start time stays in the index.
+    pub async fn replace_schema(&self, schema: &Schema) -> anyhow::Result<()> {
+        for (meta, text) in [(Meta::Schema, &schema.plain), (Meta::SchemaInternals, &schema.internals)] {
+            let key = self.storage.layout().meta(self.fqdn, self.name, meta);
+            self.storage.replace(&key, text.clone().into()).await?;
+        }
+        self.index(IndexKind::Schema, schema.plain.clone()).await
+    }
+
+    /// Commits. `Err` before the manifest is written means that the backup is not finished.
+    pub async fn commit(&self, manifest: &Manifest) -> anyhow::Result<Bytes> {
+        let bytes = Bytes::from(manifest.to_bytes()?);
+        let key = self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest);
+        self.storage.sync().await?;
+        match self.storage.create_durably(&key, bytes.clone()).await? {
+            Created::New => Ok(bytes),
+            Created::Taken => {
+                let message = format!("another run has finished backup {} of {} in the meantime", self.name, self.fqdn);
+                Err(Failure::failed(message).into())
+            }
+        }
+    }
+
+    /// Writes what can be computed from `meta/`: index, latest marker, summary.
+    pub async fn publish(&self, backup: &NodeBackup, manifest: Bytes, facts: &Published) -> anyhow::Result<()> {
+        let layout = self.storage.layout();
+        let finished = backup.finished.context("the backup has no manifest")?;
+        self.index(IndexKind::Manifest, manifest).await?;
+        self.index(IndexKind::Finished(finished), finished.to_string()).await?;
+        self.storage.replace(&layout.latest_tokenmap(self.fqdn), facts.tokenmap.clone()).await?;
+        self.storage.replace(&layout.latest_name(self.fqdn), self.name.to_string().into()).await?;
+        let summary = Summary {
+            version: Summary::VERSION,
+            mode: backup.mode,
+            started: backup.started,
+            finished,
+            num_objects: facts.all.files,
+            size: facts.all.bytes,
+            uploaded_objects: facts.uploaded.files,
+            uploaded_size: facts.uploaded.bytes,
+            server_type: facts.version.server_type.clone(),
+            release_version: facts.version.release_version.clone(),
+            written_by: env!("CARGO_PKG_VERSION").into(),
+        };
+        let summary = serde_json::to_vec(&summary)?;
+        Ok(self.storage.replace(&layout.summary(self.name, self.fqdn), summary.into()).await?)
+    }
+
+    /// Writes the index anew if the run that finished the backup did not come to it.
+    pub async fn mend_index(&self, backup: &NodeBackup) -> anyhow::Result<()> {
+        let Some(finished) = backup.finished else { return Ok(()) };
+        let layout = self.storage.layout();
+        let entry = layout.index_entry(self.name, self.fqdn, IndexKind::Finished(finished));
+        if self.storage.head(&entry).await?.is_some() {
+            return Ok(());
+        }
+        let read = async |meta| self.storage.read(&layout.meta(self.fqdn, self.name, meta)).await;
+        let (Some(manifest), Some(tokenmap)) = (read(Meta::Manifest).await?, read(Meta::Tokenmap).await?) else {
+            return Ok(());
+        };
+        let parsed = Manifest::parse(&manifest)?;
+        let facts = Published {
+            tokenmap,
+            version: self.storage.server_version(self.fqdn, self.name).await?,
+            all: Amount { files: parsed.object_count(), bytes: parsed.total_bytes() },
+            uploaded: Amount::default(),
+        };
+        self.publish(backup, manifest, &facts).await
+    }
+
+    async fn create_meta(&self, meta: Meta, content: impl Into<Bytes>) -> anyhow::Result<()> {
+        let key = self.storage.layout().meta(self.fqdn, self.name, meta);
+        // Taken: written by the run that this one continues.
+        self.storage.create(&key, content.into()).await?;
+        Ok(())
+    }
+
+    async fn index(&self, kind: IndexKind, content: impl Into<Bytes>) -> anyhow::Result<()> {
+        let key = self.storage.layout().index_entry(self.name, self.fqdn, kind);
+        Ok(self.storage.replace(&key, content.into()).await?)
+    }
+}
+
+/// What index, marker and summary say beyond the manifest.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub tokenmap: Bytes,
+    pub version: ServerVersion,
+    pub all: Amount,
+    pub uploaded: Amount,
+}

@@ -1,0 +1,296 @@
+//! Carries a backup plan out: reads what must be read, uploads what must be uploaded, and returns the manifest.
+//!
+//! Nothing that is stored is ever overwritten. A crash leaves complete objects that no manifest names; the same backup run
+//! again finds them by their content, and a purge removes them otherwise.
+
+use std::path::Path;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::plan::{Action, BackupPlan, FilePlan, Stored, TablePlan};
+use crate::cassandra::snapshot::SnapshotFile;
+use crate::error::one_line;
+use crate::model::digest::{ContentDigest, RecordedMd5};
+use crate::model::manifest::{Manifest, Object, Section};
+use crate::model::names::{Fqdn, TableFolder};
+use crate::model::sstable::{self, SstableFile};
+use crate::monitor::{Amount, Monitor};
+use crate::storage::layout::{ObjectKey, Pool};
+use crate::storage::transfer::{SourceFile, TransferError, Watch, digest_file};
+use crate::storage::{Created, Storage};
+
+/// After so many unreadable files the rest is not tried.
+const MOST_PROBLEMS: usize = 100;
+
+/// What every file's work needs.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    pub storage: &'a Storage,
+    pub fqdn: &'a Fqdn,
+    pub pool: Pool<'a>,
+    /// Part size in which Medusa uploads, bytes.
+    pub part_size: u64,
+    /// Store SSTables that do not match their digest, marked.
+    pub allow_corrupt: bool,
+    pub watch: Watch,
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What was done, and what went wrong with single files.
+#[derive(Debug, Default)]
+pub struct Executed {
+    pub manifest: Manifest,
+    pub uploaded: Amount,
+    pub kept: Amount,
+    /// Data.db files that were compared with their digest.
+    pub digests_checked: u64,
+    /// SSTables that do not match their digest and were stored on request.
+    pub corrupt: Vec<String>,
+    /// Files that could not be stored. The backup must not be committed.
+    pub problems: Vec<String>,
+}
+
+/// One file's outcome.
+#[derive(Debug)]
+struct Done {
+    object: Object,
+    uploaded: bool,
+    digest_checked: bool,
+}
+
+impl Execution<'_> {
+    /// # Errors
+    /// Storage that fails, or an interrupt. What is wrong with single source files is collected.
+    pub async fn run(&self, plan: BackupPlan) -> anyhow::Result<Executed> {
+        let mut sections: Vec<_> = plan.tables.iter().map(|table| Vec::with_capacity(table.files.len())).collect();
+        let files = plan.tables.iter().enumerate().flat_map(|(table, TablePlan { table: folder, files })| {
+            files.iter().enumerate().map(move |(position, file)| (table, position, folder, file))
+        });
+        let work = futures::stream::iter(files).map(|(table, position, folder, file)| async move {
+            let result = self.store(folder, file).await;
+            result
+                .map_or_else(|error| self.of_file(file, error).map(Err), |done| Ok(Ok(done)))
+                .map(|done| (table, position, file, done))
+        });
+        let mut results = work.buffer_unordered(self.storage.files_in_flight());
+        let mut executed = Executed::default();
+        while let Some((table, position, file, done)) = results.try_next().await? {
+            match done {
+                Ok(done) => {
+                    executed.count(&done, file);
+                    sections[table].push((position, done.object));
+                }
+                Err(problem) => {
+                    self.monitor.problem(&problem);
+                    executed.problems.push(problem);
+                    if executed.problems.len() >= MOST_PROBLEMS {
+                        executed.problems.push("the rest was not tried".into());
+                        return Ok(executed);
+                    }
+                }
+            }
+        }
+        drop(results);
+        executed.manifest.sections = plan
+            .tables
+            .into_iter()
+            .zip(sections)
+            .map(|(TablePlan { table, .. }, mut objects)| {
+                objects.sort_unstable_by_key(|(position, _)| *position);
+                let objects = objects.into_iter().map(|(_, object)| object).collect();
+                Section { keyspace: table.keyspace, columnfamily: table.folder, objects }
+            })
+            .collect();
+        Ok(executed)
+    }
+
+    /// An error that concerns one source file becomes a problem; any other one ends the backup.
+    fn of_file(&self, file: &FilePlan, error: TransferError) -> anyhow::Result<String> {
+        let path = file.source.path.display();
+        match error {
+            TransferError::Changed { .. } | TransferError::Corrupt { .. } => Ok(error.to_string()),
+            TransferError::Source(source) => Ok(format!("{path} could not be read: {source}")),
+            error => Err(anyhow::Error::from(error).context(format!("could not store {path}"))),
+        }
+    }
+
+    async fn store(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
+        let source = &file.source;
+        match &file.action {
+            Action::Keep(stored) => Ok(kept(stored, source, stored.sha256)),
+            Action::Upload if !file.taken => self.upload(table, file).await,
+            // The content decides the key, so it is read first.
+            Action::Upload => self.upload_under_content_key(table, file, None).await,
+            Action::Compare(stored) => {
+                let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && s.recorded_md5() != RecordedMd5::Unknown);
+                let part_size = needs_md5.then_some(self.part_size);
+                let digest = digest_file(&source_file(source), part_size, &self.quiet()).await?;
+                for stored in stored {
+                    if self.has_content(stored, &digest).await? {
+                        self.watch.counters.add_file();
+                        self.watch.counters.add_bytes(source.size);
+                        return Ok(kept(stored, source, Some(digest.sha256)));
+                    }
+                }
+                if file.taken {
+                    self.upload_under_content_key(table, file, Some(digest)).await
+                } else {
+                    self.upload(table, file).await
+                }
+            }
+        }
+    }
+
+    /// Whether a stored object holds this content, by what is recorded of it, or where reading is cheap by its content.
+    async fn has_content(&self, stored: &Stored, digest: &ContentDigest) -> Result<bool, TransferError> {
+        if stored.size != digest.size {
+            return Ok(false);
+        }
+        if let Some(sha256) = stored.sha256 {
+            return Ok(sha256 == digest.sha256);
+        }
+        let by_md5 = digest.md5.as_ref().and_then(|md5| md5.matches(&stored.recorded_md5()));
+        match by_md5 {
+            Some(same) => Ok(same),
+            None if self.storage.reads_are_cheap() => {
+                let found = self.storage.digest_object(&stored.key, None, &self.quiet()).await?;
+                Ok(found.sha256 == digest.sha256)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn upload(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
+        let (digest, created, checked) = self.create(file, &file.key).await?;
+        match created {
+            Created::New => Ok(uploaded(&file.key, &file.source, &digest, checked)),
+            // Somebody was faster: another run of this backup, or Medusa.
+            Created::Taken => self.upload_under_content_key(table, file, Some(digest)).await,
+        }
+    }
+
+    async fn upload_under_content_key(
+        &self,
+        table: &TableFolder,
+        file: &FilePlan,
+        digest: Option<ContentDigest>,
+    ) -> Result<Done, TransferError> {
+        let source = &file.source;
+        let digest = match digest {
+            Some(digest) => digest,
+            None => digest_file(&source_file(source), None, &self.quiet()).await?,
+        };
+        let key = self.storage.layout().data(self.fqdn, self.pool, table, &source.file, Some(&digest.sha256));
+        let (_, created, checked) = self.create(file, &key).await?;
+        if created == Created::New {
+            return Ok(uploaded(&key, source, &digest, checked));
+        }
+        // The key is named after the content: a run that was killed left it, if its size agrees.
+        let found = self.storage.head(&key).await?.map(|meta| meta.size);
+        if found == Some(source.size) {
+            let stored = Stored { key, size: source.size, sha256: Some(digest.sha256), md5: None, mtime: None };
+            return Ok(kept(&stored, source, Some(digest.sha256)));
+        }
+        let object = self.storage.name_of(key.path());
+        Err(TransferError::WrongContent { object, expected: source.size, found: found.unwrap_or_default() })
+    }
+
+    /// Uploads under the key. An SSTable is compared with its own digest on the way.
+    async fn create(
+        &self,
+        file: &FilePlan,
+        key: &ObjectKey,
+    ) -> Result<(ContentDigest, Created, Checked), TransferError> {
+        let source = source_file(&file.source);
+        let expected = expected_crc32(&file.source).await;
+        let upload = self.storage.upload(&source, key, expected, &self.watch).await;
+        match upload {
+            Err(TransferError::Corrupt { .. }) if self.allow_corrupt => {
+                let upload = self.storage.upload(&source, key, None, &self.watch).await?;
+                Ok((upload.digest, upload.created, Checked::Corrupt))
+            }
+            other => {
+                let upload = other?;
+                let checked = if expected.is_some() { Checked::Good } else { Checked::Without };
+                Ok((upload.digest, upload.created, checked))
+            }
+        }
+    }
+
+    /// For reading that is no transfer.
+    fn quiet(&self) -> Watch {
+        Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() }
+    }
+}
+
+/// What the digest of an SSTable said about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    Good,
+    Corrupt,
+    /// It is no Data.db, or it has no digest.
+    Without,
+}
+
+impl Executed {
+    fn count(&mut self, done: &Done, file: &FilePlan) {
+        if done.uploaded {
+            self.uploaded.add(done.object.size);
+        } else {
+            self.kept.add(done.object.size);
+        }
+        self.digests_checked += u64::from(done.digest_checked);
+        if done.object.corrupt {
+            self.corrupt.push(file.source.path.display().to_string());
+        }
+    }
+}
+
+fn source_file(file: &SnapshotFile) -> SourceFile {
+    SourceFile { path: file.path.clone(), size: file.size, mtime: file.mtime }
+}
+
+fn kept(stored: &Stored, source: &SnapshotFile, sha256: Option<crate::model::digest::Sha256>) -> Done {
+    let object = Object {
+        path: stored.key.as_str().into(),
+        md5: stored.md5.clone(),
+        size: stored.size,
+        sha256,
+        mtime: Some(source.mtime),
+        corrupt: false,
+    };
+    Done { object, uploaded: false, digest_checked: false }
+}
+
+fn uploaded(key: &ObjectKey, source: &SnapshotFile, digest: &ContentDigest, checked: Checked) -> Done {
+    let object = Object {
+        path: key.as_str().into(),
+        // Local storage: Medusa records nothing for files that it keeps, and nothing is what costs nothing.
+        md5: None,
+        size: digest.size,
+        sha256: Some(digest.sha256),
+        mtime: Some(source.mtime),
+        corrupt: checked == Checked::Corrupt,
+    };
+    Done { object, uploaded: true, digest_checked: checked != Checked::Without }
+}
+
+/// The CRC-32 that Cassandra recorded for a Data.db, from the file beside it.
+async fn expected_crc32(file: &SnapshotFile) -> Option<u32> {
+    let name = SstableFile::parse(&file.file.name).filter(|name| name.component == sstable::DATA)?;
+    let digest: &Path = &file.path.with_file_name(name.sibling(sstable::DIGEST));
+    match fs_err::tokio::read_to_string(digest).await {
+        Ok(text) => {
+            let expected = text.trim().parse().ok();
+            if expected.is_none() {
+                tracing::warn!("{} holds no CRC-32", digest.display());
+            }
+            expected
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!("{}", one_line(&error.into()));
+            None
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! The backup of one node: snapshot, compare, upload, commit.
+//!
+//! The snapshot is cleared on every way out. Until the manifest is written the backup is unfinished and the same command
+//! continues it; nothing that an earlier backup needs is ever changed.
+
+pub mod commit;
+pub mod execute;
+pub mod marker;
+pub mod plan;
+pub mod report;
+pub mod stagger;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+
+use self::commit::{Published, Writing};
+use self::execute::{Executed, Execution};
+use self::plan::{BackupPlan, Rules, StoredFiles, Totals};
+use self::report::{BackupOutcome, DryRun};
+use crate::cassandra::cql::Cql;
+use crate::cassandra::facts::{self, ClusterFacts, LiveTable, Schema};
+use crate::cassandra::nodetool::Nodetool;
+use crate::cassandra::snapshot::{self, Snapshot, SnapshotTable};
+use crate::cassandra::yaml::CassandraYaml;
+use crate::context::Context;
+use crate::error::{Failure, one_line};
+use crate::model::backups::{BackupMode, NodeBackup};
+use crate::model::names::BackupName;
+use crate::model::units;
+use crate::storage::layout::{IndexKind, Meta, Pool};
+
+/// Manifests that are read to learn what is stored already.
+const MANIFESTS_READ: usize = 5;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    pub name: BackupName,
+    pub mode: BackupMode,
+    /// How long to wait for the node before this one in the ring.
+    pub stagger: Option<Duration>,
+    /// Compare the contents of all files, not only of those whose size or time differs.
+    pub compare_contents: bool,
+    pub keep_snapshot: bool,
+    pub use_existing_snapshot: bool,
+    pub allow_corrupt: bool,
+}
+
+/// One backup of this node.
+#[derive(Debug)]
+pub struct NodeBackupRun<'a> {
+    context: &'a Context,
+    options: &'a BackupOptions,
+    yaml: CassandraYaml,
+    nodetool: Nodetool,
+}
+
+impl<'a> NodeBackupRun<'a> {
+    pub fn new(context: &'a Context, options: &'a BackupOptions) -> anyhow::Result<Self> {
+        let yaml = context.cassandra_yaml()?;
+        for folder in &yaml.data_directories {
+            if !folder.is_dir() {
+                return Err(Failure::failed(format!("the data directory {} does not exist", folder.display()))
+                    .hint(format!("it stands in {} as one of data_file_directories", yaml.path.display()))
+                    .into());
+            }
+        }
+        Ok(Self { context, options, yaml, nodetool: Nodetool::new(&context.config.cassandra)? })
+    }
+
+    fn writing(&self) -> Writing<'_> {
+        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
+        Writing { storage, fqdn, name: &self.options.name, mode: self.options.mode }
+    }
+
+    fn pool(&self) -> Pool<'_> {
+        match self.options.mode {
+            BackupMode::Differential => Pool::Differential,
+            BackupMode::Full => Pool::Full(&self.options.name),
+        }
+    }
+
+    fn data_directories(&self) -> Vec<PathBuf> {
+        self.yaml.table_directories()
+    }
+
+    /// Says what a backup would do. Takes no snapshot: what is in memory only does not count.
+    pub async fn dry_run(&self) -> anyhow::Result<DryRun> {
+        let resumed = self.check_name().await?;
+        let cql = self.context.cql(&self.yaml).await?;
+        let facts = ClusterFacts::gather(&cql, &self.context.resolver).await?;
+        let folders = self.data_directories();
+        let tables = if self.options.use_existing_snapshot {
+            self.existing_snapshot()?.tables()?
+        } else {
+            tokio::task::spawn_blocking(move || snapshot::live_tables(&folders)).await??
+        };
+        let plan = self.plan(tables).await?;
+        Ok(DryRun {
+            resumed: resumed.is_some(),
+            version: facts.version,
+            tables: plan.tables.len(),
+            totals: plan.totals(),
+        })
+    }
+
+    /// # Errors
+    /// The backup is not finished; the same command continues it. Only a failure to write the index comes after the commit,
+    /// and says so.
+    pub async fn run(&self) -> anyhow::Result<BackupOutcome> {
+        let (context, options) = (self.context, self.options);
+        let begin = Instant::now();
+        context.monitor.title(&format!(
+            "backup {} of {} to {} ({})",
+            options.name,
+            context.fqdn,
+            context.storage.location(),
+            options.mode
+        ));
+        let resumed = context.interrupt.or(self.check_name()).await?;
+        if let Some(begun) = &resumed {
+            let at = report::local_time(begun.started);
+            context.monitor.title(&format!("  continues the backup that was started {at}"));
+        }
+        let existing = if options.use_existing_snapshot { Some(self.existing_snapshot()?) } else { None };
+        let _marker = marker::InProgress::set();
+        let cql = context.cql(&self.yaml).await?;
+        let (facts, schema) = context.interrupt.or(self.gather(&cql)).await?;
+        let started = context.interrupt.or(self.writing().begin(&facts, &schema)).await?;
+        if let Some(patience) = options.stagger {
+            let turn = stagger::wait_for_turn(context, &facts, &options.name, patience);
+            context.interrupt.or(turn).await?;
+        }
+        let snapshot = match existing {
+            Some(snapshot) => Taken { snapshot, reused: true },
+            None => self.take_snapshot(&cql).await?,
+        };
+        let work = async {
+            self.settle_schema(&cql, &schema, &snapshot, resumed.is_some()).await?;
+            self.store(&snapshot.snapshot).await
+        };
+        let committed = match context.interrupt.or(work).await {
+            // From here on it is quicker to end well than to stop.
+            Ok(done) => self.writing().commit(&done.executed.manifest).await.map(|manifest| (done, manifest)),
+            Err(error) => Err(error),
+        };
+        let cleared = self.clear(&snapshot.snapshot, committed.is_ok()).await;
+        let (done, manifest) = match committed {
+            Ok(committed) => committed,
+            Err(error) => {
+                if let Err(uncleared) = cleared {
+                    context.monitor.problem(&one_line(&uncleared));
+                }
+                return Err(error);
+            }
+        };
+        let outcome = self.publish(started, &facts, done, manifest, begin).await?;
+        cleared?;
+        Ok(outcome)
+    }
+
+    /// Refuses a name that is finished, or that Medusa would confuse with another one. Returns the backup to continue.
+    async fn check_name(&self) -> anyhow::Result<Option<NodeBackup>> {
+        let (context, options) = (self.context, self.options);
+        let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
+        let begun = storage.node_backup(fqdn, name).await?;
+        match &begun {
+            Some(backup) if backup.finished.is_some() => {
+                self.writing().mend_index(backup).await?;
+                let at = report::local_time(backup.finished.unwrap_or_default());
+                return Err(Failure::failed(format!("backup {name} of {fqdn} already exists; it was finished {at}"))
+                    .hint("take another --backup-name, or delete it first with medusa delete-backup")
+                    .into());
+            }
+            Some(backup) if backup.mode != options.mode => {
+                return Err(Failure::failed(format!("backup {name} of {fqdn} was begun in {} mode", backup.mode))
+                    .hint(format!(
+                        "continue it with --mode {}, or delete it first with medusa delete-backup",
+                        backup.mode
+                    ))
+                    .into());
+            }
+            _ => {}
+        }
+        for folder in storage.folders(&storage.layout().node(fqdn)).await? {
+            let Some(other) = storage.layout().backup_folder(fqdn, &folder) else { continue };
+            if other != *name && other.as_str().starts_with(name.as_str()) {
+                return Err(Failure::usage(format!("backup name {name:?} is the beginning of the name of backup {other}", name = name.as_str()))
+                    .hint("cassandra-medusa would delete both when it deletes the shorter one; take a name that ends differently")
+                    .into());
+            }
+        }
+        Ok(begun)
+    }
+
+    fn existing_snapshot(&self) -> anyhow::Result<Snapshot> {
+        let tag = self.options.name.as_str();
+        let snapshot = Snapshot::of(tag, &self.data_directories());
+        if !snapshot.exists()? {
+            return Err(Failure::failed(format!("there is no snapshot {tag} on this node"))
+                .hint(format!("--use-existing-snapshot needs one: nodetool snapshot -t {tag}"))
+                .into());
+        }
+        snapshot.check(&[])?;
+        Ok(snapshot)
+    }
+
+    async fn gather(&self, cql: &Cql) -> anyhow::Result<(ClusterFacts, Schema)> {
+        let facts = ClusterFacts::gather(cql, &self.context.resolver).await?;
+        if !facts.tokenmap.hosts.contains_key(self.context.fqdn.as_str()) {
+            tracing::warn!(
+                "this node's folder is {}, but its token map calls it {}: status will report it as missing. \
+                 Set fqdn in [storage] to that name, or change resolve_ip_addresses in [cassandra]",
+                self.context.fqdn,
+                facts.own_name
+            );
+        }
+        Ok((facts, facts::schema(cql).await?))
+    }
+
+    /// Takes the snapshot, or finds the one that an interrupted run or a coordinator left. Not interruptible: a snapshot that
+    /// is being taken could not be cleared.
+    async fn take_snapshot(&self, cql: &Cql) -> anyhow::Result<Taken> {
+        let begin = Instant::now();
+        let snapshot = Snapshot::of(&self.options.name.snapshot_tag(), &self.data_directories());
+        let before = required_tables(cql).await?;
+        if snapshot.exists()? {
+            match snapshot.check(&before) {
+                Ok(()) => {
+                    self.context.monitor.step("snapshot", &format!("{} was there", snapshot.tag()), begin.elapsed());
+                    return Ok(Taken { snapshot, reused: true });
+                }
+                Err(error) => {
+                    tracing::info!("{}; it is taken again", one_line(&error));
+                    snapshot.clear(&self.nodetool).await?;
+                }
+            }
+        }
+        let taken = async {
+            self.context.interrupt.check()?;
+            self.nodetool.snapshot(snapshot.tag()).await?;
+            // A table that was dropped or created meanwhile may or may not be in it.
+            let after = required_tables(cql).await?;
+            let tables: Vec<_> = before.into_iter().filter(|table| after.contains(table)).collect();
+            snapshot.check(&tables)?;
+            anyhow::Ok(tables.len())
+        };
+        match taken.await {
+            Ok(tables) => {
+                let detail = format!("{}, {}", snapshot.tag(), units::counted(tables as u64, "table"));
+                self.context.monitor.step("snapshot", &detail, begin.elapsed());
+                Ok(Taken { snapshot, reused: false })
+            }
+            Err(error) => {
+                if let Err(uncleared) = snapshot.clear(&self.nodetool).await {
+                    self.context.monitor.problem(&one_line(&uncleared));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores the schema that belongs to the snapshot, if it is not the one that was stored first.
+    async fn settle_schema(&self, cql: &Cql, first: &Schema, snapshot: &Taken, resumed: bool) -> anyhow::Result<()> {
+        if resumed && snapshot.reused {
+            return Ok(());
+        }
+        if facts::schema_version(cql).await? != first.version {
+            return self.writing().replace_schema(&facts::schema(cql).await?).await;
+        }
+        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
+        if resumed && storage.meta_text(fqdn, name, Meta::Schema).await?.as_ref() != Some(&first.plain) {
+            return self.writing().replace_schema(first).await;
+        }
+        Ok(())
+    }
+
+    /// Plans and uploads.
+    async fn store(&self, snapshot: &Snapshot) -> anyhow::Result<Done> {
+        let (context, options) = (self.context, self.options);
+        let begin = Instant::now();
+        let walked = snapshot.clone();
+        let tables = tokio::task::spawn_blocking(move || walked.tables()).await??;
+        let plan = self.plan(tables).await?;
+        let totals = plan.totals();
+        context.monitor.step("compare", &report::compared(&totals), begin.elapsed());
+        let moved = crate::monitor::Amount {
+            files: totals.upload.files + totals.compare.files,
+            bytes: totals.upload.bytes + totals.compare.bytes,
+        };
+        let upload_begin = Instant::now();
+        let transfer = context.monitor.transfer("upload", moved);
+        let execution = Execution {
+            storage: &context.storage,
+            fqdn: &context.fqdn,
+            pool: self.pool(),
+            part_size: context.config.storage.multipart_chunksize,
+            allow_corrupt: options.allow_corrupt,
+            watch: context.watch(&transfer.counters),
+            monitor: &*context.monitor,
+        };
+        let executed = execution.run(plan).await?;
+        drop(transfer);
+        if !executed.problems.is_empty() {
+            let count = units::counted(executed.problems.len() as u64, "file");
+            let corrupt = executed.problems.iter().any(|problem| problem.contains("Digest.crc32"));
+            let hint = if corrupt {
+                "the SSTables are damaged on this node: nodetool scrub or a repair mends them; --allow-corrupt stores them as they are"
+            } else {
+                "the same command continues the backup once the files can be read"
+            };
+            return Err(Failure::failed(format!("{count} could not be stored; the backup is not finished"))
+                .details(executed.problems)
+                .hint(hint)
+                .into());
+        }
+        let uploaded = units::size(executed.uploaded.bytes);
+        context.monitor.step("upload", &uploaded, upload_begin.elapsed());
+        Ok(Done { executed, totals })
+    }
+
+    async fn plan(&self, tables: Vec<SnapshotTable>) -> anyhow::Result<BackupPlan> {
+        let context = self.context;
+        let stored = Arc::new(self.stored_files().await?);
+        let always_compare = self.options.compare_contents;
+        let (layout, fqdn) = (context.storage.layout(), &context.fqdn);
+        Ok(BackupPlan::make(tables, &stored, Rules { layout, fqdn, pool: self.pool(), always_compare }))
+    }
+
+    /// What the pool holds, with what the newest manifests say about it.
+    async fn stored_files(&self) -> anyhow::Result<StoredFiles> {
+        let storage = &self.context.storage;
+        let mut stored = StoredFiles::default();
+        if self.options.mode == BackupMode::Differential {
+            self.add_manifests(&mut stored).await?;
+        }
+        let pool = storage.layout().pool(&self.context.fqdn, self.pool());
+        let mut listing = storage.list(&pool);
+        while let Some(object) = listing.try_next().await? {
+            stored.add_object(&pool, object);
+        }
+        Ok(stored)
+    }
+
+    async fn add_manifests(&self, stored: &mut StoredFiles) -> anyhow::Result<()> {
+        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
+        // Usually the latest marker is enough: one of our manifests says all there is to say.
+        if let Some(name) = storage.latest_name(fqdn).await?
+            && self.add_manifest(stored, &name).await? == Some(true)
+        {
+            return Ok(());
+        }
+        let finished = storage.index_entries().await?.into_iter().filter_map(|entry| match entry.kind {
+            IndexKind::Finished(at) if entry.fqdn == *fqdn => Some((at, entry.name)),
+            _ => None,
+        });
+        let mut finished: Vec<_> = finished.collect();
+        finished.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, name) in finished.into_iter().take(MANIFESTS_READ) {
+            if self.add_manifest(stored, &name).await? == Some(true) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the manifest records our digests throughout; `None` where it cannot be used.
+    async fn add_manifest(&self, stored: &mut StoredFiles, name: &BackupName) -> anyhow::Result<Option<bool>> {
+        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
+        let key = storage.layout().meta(fqdn, name, Meta::Manifest);
+        let Some(meta) = storage.head(&key).await? else { return Ok(None) };
+        match storage.manifest(fqdn, name).await {
+            Ok(Some(manifest)) => {
+                let ours = manifest.objects().all(|object| object.sha256.is_some());
+                stored.add_manifest(manifest, meta.last_modified);
+                Ok(Some(ours))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                // Only the knowledge that would spare an upload is lost.
+                tracing::warn!("{}; its files are compared by content", one_line(&error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// A snapshot that we took goes in any case. One that was handed to us goes when it is stored: it cannot be taken again.
+    async fn clear(&self, snapshot: &Snapshot, stored: bool) -> anyhow::Result<()> {
+        if self.options.keep_snapshot || (self.options.use_existing_snapshot && !stored) {
+            return Ok(());
+        }
+        snapshot.clear(&self.nodetool).await
+    }
+
+    async fn publish(
+        &self,
+        started: i64,
+        facts: &ClusterFacts,
+        done: Done,
+        manifest: bytes::Bytes,
+        begin: Instant,
+    ) -> anyhow::Result<BackupOutcome> {
+        let (context, options) = (self.context, self.options);
+        let backup = async {
+            let backup = context.storage.node_backup(&context.fqdn, &options.name).await?;
+            let backup = NodeBackup { started, ..backup.context("the manifest that was just written is not there")? };
+            let published = Published {
+                tokenmap: facts.tokenmap.to_bytes()?.into(),
+                version: facts.version.clone(),
+                all: done.totals.all,
+                uploaded: done.executed.uploaded,
+            };
+            self.writing().publish(&backup, manifest, &published).await?;
+            anyhow::Ok(backup)
+        };
+        let backup = backup.await.map_err(|error| {
+            Failure::problems(format!(
+                "backup {} of {} is complete, but its index could not be written",
+                options.name, context.fqdn
+            ))
+            .cause(error)
+            .hint("the same command mends the index")
+        })?;
+        Ok(BackupOutcome {
+            name: options.name.clone(),
+            fqdn: context.fqdn.clone(),
+            mode: options.mode,
+            started: backup.started,
+            finished: backup.finished.unwrap_or_default(),
+            all: done.totals.all,
+            uploaded: done.executed.uploaded,
+            kept: done.executed.kept,
+            digests_checked: done.executed.digests_checked,
+            corrupt: done.executed.corrupt,
+            took: begin.elapsed(),
+        })
+    }
+}
+
+/// A snapshot, and whether it was there before this run.
+#[derive(Debug)]
+struct Taken {
+    snapshot: Snapshot,
+    reused: bool,
+}
+
+#[derive(Debug)]
+struct Done {
+    executed: Executed,
+    totals: Totals,
+}
+
+/// Tables that a snapshot of the whole node must hold.
+async fn required_tables(cql: &Cql) -> Result<Vec<LiveTable>, Failure> {
+    let excluded = |table: &LiveTable| facts::EXCLUDED_KEYSPACES.contains(&table.keyspace.as_str());
+    Ok(facts::live_tables(cql).await?.into_iter().filter(|table| !excluded(table)).collect())
+}

@@ -1,0 +1,101 @@
+//! Staggering: the first, long backups of a cluster run one after the other, in the order of the ring.
+
+use std::time::{Duration, Instant};
+
+use crate::cassandra::facts::ClusterFacts;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::model::names::BackupName;
+use crate::model::tokenmap::Tokenmap;
+use crate::storage::layout::{IndexEntry, IndexKind};
+
+/// Between two looks at the index.
+const POLL: Duration = Duration::from_secs(60);
+
+/// Waits until it is this node's turn.
+///
+/// # Errors
+/// When the patience ends first.
+pub async fn wait_for_turn(
+    context: &Context,
+    facts: &ClusterFacts,
+    name: &BackupName,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    loop {
+        let index = context.storage.index_entries().await?;
+        let Some(before) = must_wait_for(&facts.tokenmap, context.fqdn.as_str(), &index, name, context.now.timestamp())
+        else {
+            return Ok(());
+        };
+        if begin.elapsed() + POLL > patience {
+            return Err(Failure::failed(format!(
+                "{before}, the node before this one in the ring, did not finish a backup within {} s",
+                patience.as_secs()
+            ))
+            .hint("a longer --stagger waits longer; the same command goes on from here")
+            .into());
+        }
+        context.monitor.title(&format!("  waits for {before}, the node before this one in the ring"));
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The node that this one must wait for. None if this node is the first, or has a finished backup of its own, so that little
+/// is to be done; or if the node before has finished this backup, or any one since `began`.
+fn must_wait_for(
+    tokenmap: &Tokenmap,
+    own: &str,
+    index: &[IndexEntry],
+    name: &BackupName,
+    began: i64,
+) -> Option<String> {
+    let finished = |host: &str, counts: &dyn Fn(&IndexEntry, i64) -> bool| {
+        index.iter().any(|entry| match entry.kind {
+            IndexKind::Finished(at) => entry.fqdn.as_str() == host && counts(entry, at),
+            _ => false,
+        })
+    };
+    if finished(own, &|_, _| true) {
+        return None;
+    }
+    let mut ring: Vec<_> = tokenmap.hosts.iter().map(|(host, entry)| (token_order(&entry.tokens.0), host)).collect();
+    ring.sort();
+    let position = ring.iter().position(|(_, host)| *host == own)?;
+    let (_, before) = ring.get(position.checked_sub(1)?)?;
+    let done = finished(before, &|entry, at| entry.name == *name || at >= began);
+    (!done).then(|| (*before).clone())
+}
+
+/// The smallest token decides the place in the ring.
+fn token_order(tokens: &[String]) -> Option<i128> {
+    tokens.iter().filter_map(|token| token.parse().ok()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::Fqdn;
+
+    fn finished(fqdn: &str, name: &str, at: i64) -> IndexEntry {
+        let (name, fqdn) = (BackupName::existing(name).unwrap(), Fqdn::new(fqdn).unwrap());
+        IndexEntry { name, fqdn, kind: IndexKind::Finished(at) }
+    }
+
+    #[test]
+    fn nodes_take_their_turn_in_the_order_of_the_ring() {
+        let map = br#"{"a": {"tokens": [50], "is_up": true}, "b": {"tokens": [-10, 99], "is_up": true}, "c": {"tokens": [7], "is_up": true}}"#;
+        let map = Tokenmap::parse(map).unwrap();
+        let name = BackupName::new("b1").unwrap();
+        let waits = |own, index: &[IndexEntry]| must_wait_for(&map, own, index, &name, 1000);
+        assert_eq!(waits("b", &[]), None, "first in the ring");
+        assert_eq!(waits("c", &[]).as_deref(), Some("b"));
+        assert_eq!(waits("a", &[]).as_deref(), Some("c"));
+        assert_eq!(waits("c", &[finished("b", "b1", 5)]), None, "the same backup");
+        assert_eq!(waits("c", &[finished("b", "other", 1001)]), None, "a backup since this one began");
+        assert_eq!(waits("c", &[finished("b", "old", 5)]).as_deref(), Some("b"), "an old backup does not count");
+        assert_eq!(waits("c", &[finished("c", "old", 5)]), None, "little to do");
+        assert_eq!(waits("stranger", &[]), None);
+    }
+}

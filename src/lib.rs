@@ -15,12 +15,17 @@
 
 pub mod backup;
 pub mod cassandra;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod context;
 pub mod error;
 pub mod exec;
 pub mod files;
 pub mod interrupt;
+pub mod listing;
 pub mod model;
 pub mod monitor;
+pub mod purge;
 pub mod storage;
+pub mod verify;

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod report;
 pub mod stagger;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use crate::error::{Failure, one_line};
 use crate::model::backups::{BackupMode, NodeBackup};
 use crate::model::names::BackupName;
 use crate::model::units;
-use crate::storage::layout::{IndexKind, Meta, Pool};
+use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
 
 /// Manifests that are read to learn what is stored already.
 const MANIFESTS_READ: usize = 5;
@@ -123,7 +124,7 @@ impl<'a> NodeBackupRun<'a> {
         ));
         let resumed = context.interrupt.or(self.check_name()).await?;
         if let Some(begun) = &resumed {
-            let at = report::local_time(begun.started);
+            let at = units::local_time(begun.started);
             context.monitor.title(&format!("  continues the backup that was started {at}"));
         }
         let existing = if options.use_existing_snapshot { Some(self.existing_snapshot()?) } else { None };
@@ -171,7 +172,7 @@ impl<'a> NodeBackupRun<'a> {
         match &begun {
             Some(backup) if backup.finished.is_some() => {
                 self.writing().mend_index(backup).await?;
-                let at = report::local_time(backup.finished.unwrap_or_default());
+                let at = units::local_time(backup.finished.unwrap_or_default());
                 return Err(Failure::failed(format!("backup {name} of {fqdn} already exists; it was finished {at}"))
                     .hint("take another --backup-name, or delete it first with medusa delete-backup")
                     .into());
@@ -320,7 +321,21 @@ impl<'a> NodeBackupRun<'a> {
         }
         let uploaded = units::size(executed.uploaded.bytes);
         context.monitor.step("upload", &uploaded, upload_begin.elapsed());
+        if options.mode == BackupMode::Full {
+            self.remove_leftovers(&executed).await?;
+        }
         Ok(Done { executed, totals })
+    }
+
+    /// A full backup owns its folder: what an interrupted run left there and the manifest does not name is garbage.
+    async fn remove_leftovers(&self, executed: &Executed) -> anyhow::Result<()> {
+        let storage = &self.context.storage;
+        let named: HashSet<&str> = executed.manifest.objects().map(|object| &*object.path).collect();
+        let listing = storage.list(&storage.layout().pool(&self.context.fqdn, self.pool()));
+        let objects: Vec<_> = listing.try_collect().await?;
+        let leftovers = objects.into_iter().filter(|object| !named.contains(object.location.as_ref()));
+        storage.delete(leftovers.map(|object| ObjectKey::listed(object.location)).collect()).await?;
+        Ok(())
     }
 
     async fn plan(&self, tables: Vec<SnapshotTable>) -> anyhow::Result<BackupPlan> {

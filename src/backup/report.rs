@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{Local, TimeZone as _};
 use serde_json::{Value, json};
 
 use super::plan::Totals;
 use crate::model::backups::{BackupMode, ServerVersion};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::units::{count, counted, rate, size, took};
+use crate::model::units::{count, counted, local_time, rate, size, took};
 use crate::monitor::Amount;
 
 /// A finished backup.
@@ -126,12 +125,4 @@ pub fn compared(totals: &Totals) -> String {
         text.push_str(&format!(", {} to compare ({})", count(totals.compare.files), size(totals.compare.bytes)));
     }
     text
-}
-
-/// Unix seconds as Medusa prints them: local time.
-pub fn local_time(seconds: i64) -> String {
-    Local
-        .timestamp_opt(seconds, 0)
-        .single()
-        .map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }

@@ -11,6 +11,8 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::NodeAddr;
 use scylla::cluster::metadata::Peer;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::TranslationError;
+use scylla::policies::address_translator::{AddressTranslator, UntranslatedPeer};
 use scylla::policies::host_filter::HostFilter;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::statement::Consistency;
@@ -32,12 +34,26 @@ pub struct Cql {
     deadline: Duration,
 }
 
-/// Accepts the node that was connected to; its peers are only reported, never contacted.
-struct ContactOnly;
+/// Accepts this node under whatever address it tells the cluster; its peers are never contacted.
+struct ThisNode(Vec<IpAddr>);
 
-impl HostFilter for ContactOnly {
+impl HostFilter for ThisNode {
     fn accept(&self, peer: &Peer) -> bool {
-        matches!(peer.address, NodeAddr::Untranslatable(_))
+        match peer.address {
+            NodeAddr::Translatable(address) => self.0.contains(&address.ip()),
+            // The contact point itself.
+            _ => true,
+        }
+    }
+}
+
+/// The address that the node tells others may not be reachable from the node itself.
+struct ContactPoint(SocketAddr);
+
+#[async_trait::async_trait]
+impl AddressTranslator for ContactPoint {
+    async fn translate_address(&self, _: &UntranslatedPeer) -> Result<SocketAddr, TranslationError> {
+        Ok(self.0)
     }
 }
 
@@ -54,6 +70,11 @@ pub fn local_address(yaml: &CassandraYaml) -> Result<SocketAddr, Failure> {
             .hint(format!("it stands in {} as rpc_address or listen_address", yaml.path.display()))
     })?;
     Ok(SocketAddr::new(address, yaml.native_port))
+}
+
+fn own_addresses(contact: SocketAddr, yaml: &CassandraYaml) -> Vec<IpAddr> {
+    let configured = yaml.own_addresses.iter().filter_map(|address| first_address(address));
+    std::iter::once(contact.ip()).chain(configured).collect()
 }
 
 impl Cql {
@@ -85,7 +106,8 @@ impl Cql {
         let mut builder = SessionBuilder::new()
             .known_node_addr(address)
             .tls_context(tls)
-            .host_filter(Arc::new(ContactOnly))
+            .host_filter(Arc::new(ThisNode(own_addresses(address, yaml))))
+            .address_translator(Arc::new(ContactPoint(address)))
             .pool_size(PoolSize::PerHost(std::num::NonZeroUsize::MIN))
             .fetch_schema_metadata(false)
             .connection_timeout(deadline)

@@ -22,6 +22,8 @@ pub struct CassandraYaml {
     pub listen_address: Option<String>,
     /// `None` where it is a wildcard.
     pub rpc_address: Option<String>,
+    /// All addresses under which the node may be known.
+    pub own_addresses: Vec<String>,
     pub native_transport: bool,
     pub native_port: u16,
     /// Whether the native port speaks TLS.
@@ -67,6 +69,10 @@ impl CassandraYaml {
             saved_caches_directory: keys.folder("saved_caches_directory", "/var/lib/cassandra/saved_caches"),
             listen_address: keys.text("listen_address"),
             rpc_address: keys.text("rpc_address").filter(|address| !matches!(address.as_str(), "0.0.0.0" | "::")),
+            own_addresses: ["rpc_address", "broadcast_rpc_address", "listen_address", "broadcast_address"]
+                .iter()
+                .filter_map(|key| keys.text(key))
+                .collect(),
             native_transport: keys.text("start_native_transport").is_none_or(|start| start != "false"),
             native_port: native_port?,
             native_tls,

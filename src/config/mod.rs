@@ -164,6 +164,8 @@ pub struct Logging {
     pub enabled: bool,
     pub file: PathBuf,
     pub level: String,
+    /// As Python's logging has it.
+    pub format: String,
     /// Bytes after which the file is rotated; 0: never.
     pub max_bytes: u64,
     pub backup_count: usize,
@@ -309,6 +311,7 @@ impl Typed<'_> {
             enabled: self.flag("logging", "enabled")?,
             file: self.required("logging", "file")?.into(),
             level: self.choice("logging", "level")?,
+            format: self.required("logging", "format")?,
             max_bytes: self.size("logging", "maxbytes")?,
             backup_count: usize::try_from(self.number("logging", "backupcount")?).unwrap_or(usize::MAX),
         })

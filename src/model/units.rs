@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{Local, TimeZone as _};
+
 /// A size in Medusa's own texts: steps of 1024 with the labels B, KB, MB, GB, TB.
 pub fn medusa_size(bytes: u64) -> String {
     const LABELS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
@@ -57,6 +59,12 @@ pub fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds % 3600 / 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// Unix seconds as Medusa prints them: local time.
+pub fn local_time(seconds: i64) -> String {
+    let time = Local.timestamp_opt(seconds, 0).single();
+    time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// Bytes per second, as a size.

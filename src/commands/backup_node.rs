@@ -1,0 +1,69 @@
+//! `backup-node`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::backup::{BackupOptions, NodeBackupRun};
+use crate::cli::output::Output;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::model::backups::BackupMode;
+use crate::model::names::BackupName;
+
+/// Backs up this node
+///
+/// Takes a snapshot, uploads the files that the storage does not hold yet, and writes a manifest. Run again with the same
+/// name, an interrupted backup is continued.
+#[derive(Debug, Args)]
+pub struct BackupNodeArgs {
+    /// Name of the backup [default: the local time as %Y%m%d%H%M]
+    #[arg(long, value_name = "NAME")]
+    backup_name: Option<String>,
+    /// Wait so many seconds at most until the node before this one in the ring has finished a backup
+    #[arg(long, value_name = "SECONDS")]
+    stagger: Option<u64>,
+    /// Compare the content of every file, not only of those whose size or time differs
+    #[arg(long)]
+    enable_md5_checks: bool,
+    /// Store only files that are not stored yet, or all
+    #[arg(long, value_enum, default_value_t = BackupMode::Differential)]
+    mode: BackupMode,
+    /// Do not clear the snapshot after the backup
+    #[arg(long)]
+    keep_snapshot: bool,
+    /// Back up the snapshot that is called exactly as the backup, instead of taking one
+    #[arg(long, requires = "backup_name")]
+    use_existing_snapshot: bool,
+    /// Store SSTables that do not match their own digest, and mark them
+    #[arg(long)]
+    allow_corrupt: bool,
+    /// Print what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl BackupNodeArgs {
+    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+        let name = self.backup_name.clone().unwrap_or_else(|| context.now.format("%Y%m%d%H%M").to_string());
+        let name = BackupName::new(&name).map_err(|error| Failure::usage(error.to_string()))?;
+        let options = BackupOptions {
+            name,
+            mode: self.mode,
+            stagger: self.stagger.map(Duration::from_secs),
+            compare_contents: self.enable_md5_checks || context.config.checks.enable_md5_checks,
+            keep_snapshot: self.keep_snapshot,
+            use_existing_snapshot: self.use_existing_snapshot,
+            allow_corrupt: self.allow_corrupt,
+        };
+        let backup = NodeBackupRun::new(context, &options)?;
+        if self.dry_run {
+            let plan = context.interrupt.or(backup.dry_run()).await?;
+            let (name, fqdn, location) = (&options.name, &context.fqdn, context.storage.location());
+            return output
+                .print(|| plan.text(name, fqdn, location, options.mode), || plan.json(name, fqdn, options.mode));
+        }
+        let outcome = backup.run().await?;
+        output.print(|| outcome.text(), || outcome.json())
+    }
+}

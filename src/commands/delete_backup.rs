@@ -1,0 +1,90 @@
+//! `delete-backup`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{existing_name, no_such_backup};
+use crate::cli::output::Output;
+use crate::context::Context;
+use crate::listing;
+use crate::model::units::{counted, size};
+use crate::purge::delete::DeletePlan;
+
+/// Deletes backups by name
+///
+/// Files that other differential backups may need stay.
+#[derive(Debug, Args)]
+pub struct DeleteBackupArgs {
+    /// May be given several times
+    #[arg(long, value_name = "NAME", required = true)]
+    backup_name: Vec<String>,
+    /// On all nodes
+    #[arg(short, long, overrides_with = "_current_node")]
+    all_nodes: bool,
+    /// On this node only (the default)
+    #[arg(short = 'c', long = "current-node")]
+    _current_node: bool,
+    /// Print what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DeleteBackupArgs {
+    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+        // All names are looked up before anything is deleted.
+        let mut plans = Vec::new();
+        for name in &self.backup_name {
+            plans.extend(context.interrupt.or(self.plan(context, name)).await?);
+        }
+        let (text, json) = (self.text(&plans), self.json(&plans));
+        if !self.dry_run {
+            for plan in plans {
+                context.interrupt.check()?;
+                plan.execute(&context.storage).await?;
+            }
+        }
+        output.print(|| text, || json)
+    }
+
+    async fn plan(&self, context: &Context, name: &str) -> anyhow::Result<Vec<DeletePlan>> {
+        let name = existing_name(name)?;
+        let storage = &context.storage;
+        let mut nodes = vec![context.fqdn.clone()];
+        if self.all_nodes {
+            let backup = listing::cluster_backup(storage, &name).await?;
+            nodes.extend(backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn));
+            nodes.sort();
+            nodes.dedup();
+        }
+        let mut plans = Vec::new();
+        for fqdn in nodes {
+            let plan = DeletePlan::gather(storage, &name, &fqdn).await?;
+            if !plan.is_empty() {
+                plans.push(plan);
+            }
+        }
+        if plans.is_empty() { Err(no_such_backup(context, &name).into()) } else { Ok(plans) }
+    }
+
+    fn text(&self, plans: &[DeletePlan]) -> String {
+        let verb = if self.dry_run { "would delete" } else { "deleted" };
+        let line = |plan: &DeletePlan| {
+            let (files, bytes) = (counted(plan.amount.files, "object"), size(plan.amount.bytes));
+            format!("{verb} {} ({}) of {}: {files}, {bytes}\n", plan.name, plan.mode, plan.fqdn)
+        };
+        plans.iter().map(line).collect()
+    }
+
+    fn json(&self, plans: &[DeletePlan]) -> serde_json::Value {
+        let plan = |plan: &DeletePlan| {
+            json!({
+                "name": plan.name.as_str(),
+                "fqdn": plan.fqdn.as_str(),
+                "mode": plan.mode,
+                "objects": plan.amount.files,
+                "bytes": plan.amount.bytes,
+            })
+        };
+        json!({ "version": 1, "dry_run": self.dry_run, "deleted": plans.iter().map(plan).collect::<Vec<_>>() })
+    }
+}

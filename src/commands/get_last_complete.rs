@@ -1,0 +1,22 @@
+//! `get-last-complete-cluster-backup`.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::output::Output;
+use crate::context::Context;
+use crate::listing;
+
+/// Prints the name of the latest complete backup of the cluster
+#[derive(Debug, Args)]
+pub struct GetLastCompleteArgs {}
+
+impl GetLastCompleteArgs {
+    #[expect(clippy::unused_self, reason = "as in every command")]
+    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+        let backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
+        let name = listing::latest_complete(&backups).map(|backup| backup.name.as_str());
+        let text = || format!("{}\n", name.unwrap_or("Could not find any full backup for the cluster"));
+        output.print(text, || json!({ "name": name }))
+    }
+}

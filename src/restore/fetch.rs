@@ -1,0 +1,188 @@
+//! Bringing one stored file to a place on this node: linked where the node still has it, downloaded otherwise, and compared
+//! with what the manifest recorded either way.
+//!
+//! A file appears under its name only when its content was found to be right. A crash leaves a file called
+//! `.medusa-part-…`, which the next attempt replaces.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::files::set_mtime;
+use crate::model::digest::{ContentDigest, RecordedMd5};
+use crate::model::manifest::Object;
+use crate::storage::Storage;
+use crate::storage::layout::ObjectKey;
+use crate::storage::transfer::{SourceFile, TransferError, Watch, digest_file};
+
+/// The beginning of the name of a file that is not whole yet.
+pub const PART: &str = ".medusa-part-";
+
+/// A stored file and where it shall be.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    pub object: &'a Object,
+    pub key: ObjectKey,
+    pub target: PathBuf,
+    /// Files of this node that may have the content.
+    pub candidates: Vec<PathBuf>,
+    /// User and group that shall own the file.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// How the file came there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// It was there, from an attempt that was interrupted.
+    Present,
+    Linked,
+    Downloaded,
+}
+
+/// Why a file could not be brought.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{object} does not match its manifest: {problem}")]
+    Damaged { object: String, problem: String },
+    #[error("{} exists and is another file", .0.display())]
+    InTheWay(PathBuf),
+    #[error("could not write {}", path.display())]
+    Target { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+/// What is needed for every file.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    pub storage: &'a Storage,
+    pub watch: Watch,
+    /// Part size in which Medusa uploads, bytes.
+    pub part_size: u64,
+    /// A file that is in the way is from an interrupted attempt and may be replaced.
+    pub replace: bool,
+}
+
+impl Fetch<'_> {
+    pub async fn bring(&self, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
+        let at_target = |source| FetchError::Target { path: wanted.target.clone(), source };
+        if self.is_there(wanted).await? {
+            self.count(wanted.object.size);
+            return Ok(Fetched::Present);
+        }
+        for candidate in &wanted.candidates {
+            if let Some(inode) = self.holds(candidate, wanted.object).await?
+                && link(candidate, inode, &wanted.target).map_err(at_target)?
+            {
+                finish(&wanted.target, wanted).map_err(at_target)?;
+                self.count(wanted.object.size);
+                return Ok(Fetched::Linked);
+            }
+        }
+        let part = part_of(&wanted.target);
+        remove_if_there(&part).map_err(at_target)?;
+        let part_size = needs_md5(wanted.object).then_some(self.part_size);
+        let digest = self.storage.download(&wanted.key, &part, 0o644, part_size, &self.watch).await?;
+        if let Some(problem) = mismatch(wanted.object, &digest) {
+            remove_if_there(&part).map_err(at_target)?;
+            return Err(FetchError::Damaged { object: self.storage.name_of(wanted.key.path()), problem });
+        }
+        let publish = || {
+            finish(&part, wanted)?;
+            fs::rename(&part, &wanted.target)
+        };
+        publish().map_err(at_target)?;
+        Ok(Fetched::Downloaded)
+    }
+
+    fn count(&self, size: u64) {
+        self.watch.counters.add_file();
+        self.watch.counters.add_bytes(size);
+    }
+
+    /// Whether the target is there already with the right content.
+    async fn is_there(&self, wanted: &Wanted<'_>) -> Result<bool, FetchError> {
+        match fs::symlink_metadata(&wanted.target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(FetchError::Target { path: wanted.target.clone(), source }),
+            Ok(_) => {}
+        }
+        if self.holds(&wanted.target, wanted.object).await?.is_some() {
+            return Ok(true);
+        }
+        if !self.replace {
+            return Err(FetchError::InTheWay(wanted.target.clone()));
+        }
+        remove_if_there(&wanted.target).map_err(|source| FetchError::Target { path: wanted.target.clone(), source })?;
+        Ok(false)
+    }
+
+    /// The inode of a local file that has the recorded content, as far as that can be told without the object.
+    async fn holds(&self, path: &Path, object: &Object) -> Result<Option<u64>, FetchError> {
+        let known = object.sha256.is_some() || needs_md5(object);
+        let metadata =
+            fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
+        let Some(metadata) = metadata.filter(|_| known) else { return Ok(None) };
+        let source = SourceFile { path: path.to_owned(), size: object.size, mtime: 0 };
+        let part_size = needs_md5(object).then_some(self.part_size);
+        let watch = Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() };
+        match digest_file(&source, part_size, &watch).await {
+            Ok(digest) => Ok(mismatch(object, &digest).is_none().then(|| metadata.ino())),
+            // It changes or vanishes while Cassandra runs: then it is no help.
+            Err(TransferError::Source(_) | TransferError::Changed { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Links the file that was read, not one that took its name since. Returns whether that worked.
+fn link(from: &Path, inode: u64, to: &Path) -> io::Result<bool> {
+    if fs::hard_link(from, to).is_err() {
+        return Ok(false);
+    }
+    if fs::symlink_metadata(to)?.ino() == inode {
+        return Ok(true);
+    }
+    remove_if_there(to).map(|()| false)
+}
+
+fn needs_md5(object: &Object) -> bool {
+    object.sha256.is_none() && object.recorded_md5() != RecordedMd5::Unknown
+}
+
+/// What is wrong with a content, by what the manifest recorded of it.
+fn mismatch(object: &Object, digest: &ContentDigest) -> Option<String> {
+    if digest.size != object.size {
+        return Some(format!("it should have {} bytes, and has {}", object.size, digest.size));
+    }
+    if let Some(sha256) = object.sha256 {
+        return (sha256 != digest.sha256).then(|| format!("its SHA-256 should be {sha256}, and is {}", digest.sha256));
+    }
+    let same = digest.md5.as_ref().and_then(|md5| md5.matches(&object.recorded_md5()));
+    (same == Some(false)).then(|| format!("its MD5 is not {}", object.md5.as_deref().unwrap_or_default()))
+}
+
+/// Owner and time, before the file gets its name.
+fn finish(path: &Path, wanted: &Wanted<'_>) -> io::Result<()> {
+    if let Some((user, group)) = wanted.owner {
+        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
+    }
+    if let Some(mtime) = wanted.object.mtime {
+        set_mtime(fs::OpenOptions::new().write(true).open(path)?.file(), mtime)?;
+    }
+    Ok(())
+}
+
+fn part_of(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!("{PART}{name}"))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

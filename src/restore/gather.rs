@@ -1,0 +1,571 @@
+//! Gathers what a restore must know and makes the plan. Everything that can be wrong is found here, before anything is
+//! touched.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use fs_err as fs;
+use futures::TryStreamExt as _;
+
+use super::RestoreOptions;
+use super::fit::Statements;
+use super::journal::FOLDER;
+use super::plan::{Directory, Mode, PlannedFile, PlannedTable, RestorePlan};
+use super::select::SYSTEM_KEYSPACES;
+use crate::cassandra::facts::{self, ClusterFacts, Schema};
+use crate::cassandra::naming::first_address;
+use crate::cassandra::service::Service;
+use crate::cassandra::yaml::{CassandraYaml, TokenEdit};
+use crate::context::Context;
+use crate::error::{Failure, one_line};
+use crate::files;
+use crate::model::backups::ServerVersion;
+use crate::model::manifest::{Manifest, Object, Section};
+use crate::model::names::TableFolder;
+use crate::model::sstable::SstableFile;
+use crate::model::tokenmap::{Tokenmap, Tokens};
+use crate::model::units::{counted, size};
+use crate::storage::layout::{Meta, Pool};
+
+/// What the running node says; `None` where it does not run.
+struct Live {
+    facts: ClusterFacts,
+    schema: Schema,
+}
+
+/// What storage says about the backup.
+struct Backup {
+    manifest: Manifest,
+    tokenmap: Tokenmap,
+    version: ServerVersion,
+    schema: String,
+    schema_internals: Option<String>,
+}
+
+/// Makes the plan.
+pub async fn plan(
+    context: &Context,
+    options: &RestoreOptions,
+    yaml: &CassandraYaml,
+    service: &Service<'_>,
+) -> anyhow::Result<RestorePlan> {
+    let backup = read_backup(context, options).await?;
+    options.selection.check(&backup.manifest)?;
+    let mut notes = Vec::new();
+    let old = Statements::parse(backup.schema_internals.as_deref().unwrap_or(&backup.schema));
+    let sections = with_views(&options.selection.sections(&backup.manifest), &backup.manifest, &old, &mut notes);
+    let live = ask_cassandra(context, options, yaml, service, &mut notes).await?;
+    check_identity(context, options, yaml, &backup, live.as_ref(), &mut notes).await?;
+    check_version(&backup, live.as_ref(), options)?;
+    check_objects(context, options, &sections).await?;
+
+    let mut plan = RestorePlan {
+        backup: options.name.clone(),
+        source: context.fqdn.clone(),
+        mode: options.mode,
+        tables: Vec::new(),
+        tables_in_backup: backup.manifest.sections.len(),
+        set_aside: Vec::new(),
+        statements: Vec::new(),
+        directories: directories(options, yaml)?,
+        emptied: vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()],
+        drain: !options.selection.is_all(),
+        tokens: takes_over(options)
+            .then(|| own_tokens(context, &backup))
+            .transpose()?
+            .map(|tokens| TokenEdit { tokens: tokens.0 }),
+        stop_command: service.stop_command(),
+        start_command: service.start_command(),
+        endpoint: service.endpoint().to_string(),
+        notes,
+    };
+    let targets = match &live {
+        Some(live) if !options.selection.includes_system() => map_to_live(&sections, &old, live, &mut plan)?,
+        _ => sections.iter().map(|(section, table)| (*section, table.clone(), table.clone())).collect(),
+    };
+    let mut placement = Placement::new(&plan.directories, yaml);
+    for (section, source, target) in targets {
+        if takes_over(options) && is_identity(&source) {
+            plan.set_aside.push(target);
+            continue;
+        }
+        if takes_over(options) && options.keep_auth && source.keyspace == "system_auth" {
+            continue;
+        }
+        let files = placement.place(context, section, &source, &target)?;
+        plan.tables.push(PlannedTable { source, target, files });
+    }
+    placement.record(&mut plan.directories);
+    check_space(&plan.directories)?;
+    let without_hash = plan.files().filter(|file| has_no_hash(&file.object)).count();
+    if without_hash > 0 {
+        let files = counted(without_hash as u64, "file");
+        plan.notes
+            .push(format!("{files} have no recorded hash (cassandra-medusa stored them): only sizes are checked"));
+    }
+    if plan.tables.is_empty() && plan.set_aside.is_empty() {
+        return Err(Failure::failed("there is nothing to restore").into());
+    }
+    Ok(plan)
+}
+
+/// Whether the node becomes the backed-up one, with its schema, tokens and roles.
+fn takes_over(options: &RestoreOptions) -> bool {
+    options.mode == Mode::Remote && options.selection.includes_system()
+}
+
+/// What a node knows about itself and its peers. Another node must not have it.
+fn is_identity(table: &TableFolder) -> bool {
+    table.keyspace == "system" && (table.table() == "local" || table.table().starts_with("peers"))
+}
+
+fn has_no_hash(object: &Object) -> bool {
+    object.sha256.is_none() && object.recorded_md5() == crate::model::digest::RecordedMd5::Unknown
+}
+
+async fn read_backup(context: &Context, options: &RestoreOptions) -> anyhow::Result<Backup> {
+    let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
+    let Some(node) = storage.node_backup(fqdn, name).await? else {
+        return Err(Failure::failed(format!("there is no backup {name} of {fqdn} in {}", storage.location()))
+            .hint("medusa list-backups --show-all lists all backups; --fqdn names another node")
+            .into());
+    };
+    if node.finished.is_none() {
+        return Err(Failure::failed(format!("backup {name} of {fqdn} was begun, but not finished"))
+            .hint("restore another one; medusa list-backups shows which are finished")
+            .into());
+    }
+    let lost = |what: &str| format!("backup {name} of {fqdn} has lost its {what}");
+    Ok(Backup {
+        manifest: storage.manifest(fqdn, name).await?.with_context(|| lost("manifest"))?,
+        tokenmap: storage.tokenmap(fqdn, name).await?.with_context(|| lost("token map"))?,
+        version: storage.server_version(fqdn, name).await?,
+        schema: storage.meta_text(fqdn, name, Meta::Schema).await?.with_context(|| lost("schema"))?,
+        schema_internals: storage.meta_text(fqdn, name, Meta::SchemaInternals).await?,
+    })
+}
+
+/// A part of the tables needs the live schema. The whole node can be restored without: it may be down for good.
+async fn ask_cassandra(
+    context: &Context,
+    options: &RestoreOptions,
+    yaml: &CassandraYaml,
+    service: &Service<'_>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Option<Live>> {
+    let asked = async {
+        let cql = context.cql(yaml).await?;
+        let facts = ClusterFacts::gather(&cql, &context.resolver).await?;
+        anyhow::Ok(Live { facts, schema: facts::schema(&cql).await? })
+    };
+    let needed = !options.selection.includes_system();
+    if !service.is_up() {
+        return if needed {
+            Err(Failure::failed("Cassandra is not running, and a part of the tables needs its schema")
+                .hint("start Cassandra first, or restore the whole node without --keyspace and --table")
+                .into())
+        } else {
+            Ok(None)
+        };
+    }
+    match asked.await {
+        Ok(live) => Ok(Some(live)),
+        Err(error) if needed || context.interrupt.is_raised() => Err(error),
+        Err(error) => {
+            notes.push(format!(
+                "Cassandra could not be asked ({}); tokens and version were not compared",
+                one_line(&error)
+            ));
+            Ok(None)
+        }
+    }
+}
+
+fn own_tokens(context: &Context, backup: &Backup) -> Result<Tokens, Failure> {
+    backup.tokenmap.hosts.get(context.fqdn.as_str()).map(|entry| entry.tokens.clone()).ok_or_else(|| {
+        let hosts: Vec<_> = backup.tokenmap.hosts.keys().cloned().collect();
+        Failure::failed(format!("the token map of the backup does not name {}", context.fqdn))
+            .details(hosts)
+            .hint("the tokens of the backed-up node are needed for a remote restore")
+    })
+}
+
+async fn check_identity(
+    context: &Context,
+    options: &RestoreOptions,
+    yaml: &CassandraYaml,
+    backup: &Backup,
+    live: Option<&Live>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let recorded = backup.tokenmap.hosts.get(context.fqdn.as_str()).map(|entry| &entry.tokens);
+    let same_tokens = live.zip(recorded).map(|(live, recorded)| live.facts.tokens.same_set(recorded));
+    match (options.mode, same_tokens) {
+        (Mode::InPlace, Some(true)) => Ok(()),
+        (Mode::InPlace, Some(false)) => Err(Failure::failed(format!(
+            "this node is not {}: it owns other tokens than that one had in backup {}",
+            context.fqdn, options.name
+        ))
+        .hint("--remote gives this node the tokens and the data of the other one")
+        .into()),
+        (Mode::InPlace, None) => {
+            if !own_names(context, yaml).await.contains(&context.fqdn.to_string()) {
+                return Err(Failure::failed(format!("it cannot be told whether this node is {}", context.fqdn))
+                    .hint("start Cassandra, so that its tokens can be compared, or use --remote")
+                    .into());
+            }
+            notes.push("the node is recognised by its name only".to_owned());
+            Ok(())
+        }
+        (Mode::Remote, _) if takes_over(options) => own_tokens(context, backup).map(drop).map_err(Into::into),
+        (Mode::Remote, Some(true)) => Ok(()),
+        // The only node of a ring owns every token.
+        (Mode::Remote, _) if live.is_some_and(|live| live.facts.ring_size == 1) => Ok(()),
+        (Mode::Remote, _) => Err(Failure::failed(format!(
+            "this node owns other tokens than {} had, so it would not find the rows of single tables",
+            context.fqdn
+        ))
+        .hint("--with-system takes over schema and tokens as well")
+        .into()),
+    }
+}
+
+/// Names under which this node may be known without being told so.
+async fn own_names(context: &Context, yaml: &CassandraYaml) -> Vec<String> {
+    let mut names = yaml.own_addresses.clone();
+    for address in yaml.own_addresses.iter().filter_map(|address| first_address(address)) {
+        names.push(context.resolver.name_of(address).await);
+    }
+    if !matches!(context.fqdn_origin, crate::config::values::Origin::Flag(_)) {
+        names.push(context.fqdn.to_string());
+    }
+    names
+}
+
+/// An older Cassandra cannot read what a newer one wrote.
+fn check_version(backup: &Backup, live: Option<&Live>, options: &RestoreOptions) -> Result<(), Failure> {
+    let number = |version: &str| -> Option<(u32, u32)> {
+        let mut parts = version.split(['.', '-']).map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let Some(live) = live else { return Ok(()) };
+    let (was, is) = (&backup.version.release_version, &live.facts.version.release_version);
+    let (Some(was_number), Some(is_number)) = (number(was), number(is)) else { return Ok(()) };
+    let sections = options.selection.sections(&backup.manifest);
+    let mut names =
+        sections.iter().flat_map(|(section, _)| &section.objects).filter_map(|object| object.path.rsplit('/').next());
+    let too_new = |name: &str| {
+        SstableFile::parse(name).is_some_and(|file| file.oldest_reader().is_none_or(|oldest| oldest > is_number))
+    };
+    // System tables change with every release; Cassandra upgrades them, and never back.
+    let system = options.selection.includes_system() && is_number < was_number;
+    if system || (is_number < was_number && names.any(too_new)) {
+        return Err(Failure::failed(format!("this node runs Cassandra {is}, which cannot read what {was} wrote"))
+            .hint("install the newer release first"));
+    }
+    Ok(())
+}
+
+/// Every object must be there with its size.
+async fn check_objects(
+    context: &Context,
+    options: &RestoreOptions,
+    sections: &[(&Section, TableFolder)],
+) -> anyhow::Result<()> {
+    let (storage, layout, fqdn) = (&context.storage, context.storage.layout(), &context.fqdn);
+    let mut expected: HashMap<&str, u64> = HashMap::new();
+    for object in sections.iter().flat_map(|(section, _)| &section.objects) {
+        layout.recorded(fqdn, &object.path).context("the manifest cannot be used")?;
+        expected.insert(&object.path, object.size);
+    }
+    let mut problems = BTreeMap::new();
+    for pool in [Pool::Differential, Pool::Full(&options.name)] {
+        let root = layout.pool(fqdn, pool);
+        let of_pool = |path: &str| path.strip_prefix(root.as_ref()).is_some_and(|rest| rest.starts_with('/'));
+        let tables = sections.iter().filter(|(section, _)| section.objects.iter().any(|object| of_pool(&object.path)));
+        let prefixes: Vec<_> = if options.selection.is_all() {
+            if expected.keys().any(|path| of_pool(path)) { vec![root.clone()] } else { Vec::new() }
+        } else {
+            tables.map(|(_, table)| layout.table(fqdn, pool, table)).collect()
+        };
+        for prefix in prefixes {
+            let mut listing = storage.list(&prefix);
+            while let Some(found) = context.interrupt.or(listing.try_next()).await? {
+                if let Some(size) = expected.remove(found.location.as_ref())
+                    && size != found.size
+                {
+                    problems
+                        .insert(found.location.to_string(), format!("has {} bytes, should have {size}", found.size));
+                }
+            }
+        }
+    }
+    problems.extend(expected.into_keys().map(|path| (path.to_owned(), "is missing".to_owned())));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let count = counted(problems.len() as u64, "object");
+    Err(Failure::failed(format!("backup {} of {fqdn} is damaged: {count} missing or of the wrong size", options.name))
+        .details(problems.into_iter().map(|(path, problem)| format!("{path} {problem}")))
+        .hint("restore another backup, or only tables that are not damaged: --table")
+        .into())
+}
+
+/// Section, folder in the backup, folder on this node.
+type Mapped<'a> = Vec<(&'a Section, TableFolder, TableFolder)>;
+
+/// Finds the live folder of every table, and what creates those that are gone.
+fn map_to_live<'a>(
+    sections: &[(&'a Section, TableFolder)],
+    old: &Statements<'_>,
+    live: &Live,
+    plan: &mut RestorePlan,
+) -> anyhow::Result<Mapped<'a>> {
+    let now = Statements::parse(&live.schema.internals);
+    let mut mapped: Mapped<'a> = Vec::new();
+    let mut refused = Vec::new();
+    let mut to_run = Vec::new();
+    for (section, table) in sections.iter().cloned() {
+        let live_table = live.facts.table(&table.keyspace, table.table());
+        match live_table {
+            Some(live_table) if Some(live_table.id.as_str()) == table.id() => {
+                mapped.push((section, table.clone(), table))
+            }
+            // A folder of a table that had been dropped before the backup: the live one has its own section.
+            Some(live_table) if has_section(sections, &table.with_id(&live_table.id)) => {
+                plan.notes
+                    .push(format!("{} had been dropped before the backup was made and is left out", table.folder));
+            }
+            Some(live_table) => {
+                let reasons = old.unreadable_with(&now, &table);
+                if reasons.is_empty() {
+                    let target = table.with_id(&live_table.id);
+                    mapped.push((section, table, target));
+                } else {
+                    refused.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", table.fqtn())));
+                }
+            }
+            None => match old.creating(&now, &table) {
+                Some(statements) => {
+                    statements.into_iter().for_each(|statement| {
+                        if !plan.statements.contains(&statement) {
+                            plan.statements.push(statement);
+                        }
+                    });
+                    mapped.push((section, table.clone(), table));
+                }
+                None => to_run.extend(old.for_a_person(&table)),
+            },
+        }
+    }
+    if !refused.is_empty() {
+        let message = "tables were re-created since, and the new ones cannot read the old files";
+        return Err(Failure::failed(message)
+            .details(refused)
+            .hint("create the tables as they were, or restore the whole node without --keyspace and --table")
+            .into());
+    }
+    if !to_run.is_empty() {
+        let message =
+            "tables do not exist any more, and this backup does not hold all that is needed to create them again";
+        return Err(Failure::failed(message)
+            .details(to_run)
+            .hint("run these statements and the same command again, if no column was dropped before the backup")
+            .into());
+    }
+    Ok(mapped)
+}
+
+fn has_section(sections: &[(&Section, TableFolder)], table: &TableFolder) -> bool {
+    sections.iter().any(|(_, other)| other == table)
+}
+
+/// The views of a table are restored with it: they hold its rows.
+fn with_views<'a>(
+    sections: &[(&'a Section, TableFolder)],
+    manifest: &'a Manifest,
+    old: &Statements<'_>,
+    notes: &mut Vec<String>,
+) -> Vec<(&'a Section, TableFolder)> {
+    let mut chosen: Vec<_> = sections.to_vec();
+    for (_, table) in sections {
+        for view in old.views_of(table) {
+            let fqtn = format!("{}.{view}", table.keyspace);
+            let all = manifest.sections.iter().filter_map(|section| Some((section, section.table().ok()?)));
+            let of_view: Vec<_> = all.filter(|(_, other)| other.fqtn() == fqtn).collect();
+            if !of_view.is_empty() && !chosen.iter().any(|(_, other)| other.fqtn() == fqtn) {
+                notes.push(format!("{fqtn} is a view of {} and is restored with it", table.fqtn()));
+                chosen.extend(of_view);
+            }
+        }
+    }
+    chosen
+}
+
+fn directories(options: &RestoreOptions, yaml: &CassandraYaml) -> anyhow::Result<Vec<Directory>> {
+    let mut directories = Vec::new();
+    for (index, data) in yaml.table_directories().into_iter().enumerate() {
+        let metadata = fs::metadata(&data).map_err(|error| {
+            Failure::failed(format!("the data directory {} cannot be used", data.display()))
+                .cause(error)
+                .hint(format!("it stands in {} as one of data_file_directories", yaml.path.display()))
+        })?;
+        let owner = (metadata.uid(), metadata.gid());
+        let ours = nix::unistd::geteuid();
+        if !ours.is_root() && ours.as_raw() != owner.0 {
+            return Err(Failure::failed(format!("the data directory {} belongs to another user", data.display()))
+                .hint("run the restore as root or as the user that Cassandra runs as")
+                .into());
+        }
+        let space =
+            nix::sys::statvfs::statvfs(&data).with_context(|| format!("could not look at {}", data.display()))?;
+        let free = space.blocks_available() as u64 * space.fragment_size() as u64;
+        let work = options.work_folder(&data, index);
+        directories.push(Directory { data, work, needed: 0, free, owner });
+    }
+    Ok(directories)
+}
+
+fn check_space(directories: &[Directory]) -> anyhow::Result<()> {
+    let mut systems: BTreeMap<u64, (u64, u64, Vec<String>)> = BTreeMap::new();
+    for directory in directories {
+        let system = systems.entry(fs::metadata(&directory.data)?.dev()).or_default();
+        system.0 += directory.needed;
+        system.1 = directory.free;
+        system.2.push(directory.data.display().to_string());
+    }
+    for (needed, free, folders) in systems.into_values() {
+        if needed > free {
+            let places = folders.join(", ");
+            return Err(Failure::failed(format!(
+                "not enough space: {} must be downloaded into {places}, and {} are free",
+                size(needed),
+                size(free)
+            ))
+            .hint("the present files stay until Cassandra runs with the restored ones; --table restores less at a time")
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Decides which directory gets which SSTable: all its files the same one.
+struct Placement {
+    folders: Vec<(PathBuf, PathBuf, u64)>,
+    needed: Vec<u64>,
+    /// For the node's own system tables.
+    system: usize,
+    ordinary: usize,
+}
+
+impl Placement {
+    fn new(directories: &[Directory], yaml: &CassandraYaml) -> Self {
+        let folders: Vec<_> = directories.iter().map(|d| (d.data.clone(), d.work.clone(), d.free)).collect();
+        let system = yaml.local_system_directory.as_ref();
+        let system = system.and_then(|system| folders.iter().position(|(data, ..)| data == system)).unwrap_or(0);
+        Self { needed: vec![0; folders.len()], ordinary: yaml.data_directories.len(), folders, system }
+    }
+
+    fn place(
+        &mut self,
+        context: &Context,
+        section: &Section,
+        source: &TableFolder,
+        target: &TableFolder,
+    ) -> anyhow::Result<Vec<PlannedFile>> {
+        let mut sstables: HashMap<(Option<String>, String), usize> = HashMap::new();
+        let mut files = Vec::with_capacity(section.objects.len());
+        for object in &section.objects {
+            let file = object.file(source)?;
+            let key = context.storage.layout().recorded(&context.fqdn, &object.path)?;
+            let sstable = SstableFile::parse(&file.name).map_or(file.name.as_str(), |name| name.sstable).to_owned();
+            let local = self.local_files(object, &file.relative(), source, target);
+            let directory =
+                *sstables.entry((file.index.clone(), sstable)).or_insert_with(|| self.choose(source, &local));
+            // A link cannot leave its file system.
+            let candidates: Vec<_> = local.iter().filter(|(of, ..)| *of == directory).collect();
+            let on_this_node = candidates.iter().any(|(.., same_time)| *same_time);
+            let staged_file = self.folders[directory]
+                .1
+                .join("stage")
+                .join(&target.keyspace)
+                .join(&target.folder)
+                .join(file.relative());
+            let staged = fs::symlink_metadata(staged_file).is_ok_and(|metadata| metadata.len() == object.size);
+            if !on_this_node && !staged {
+                self.needed[directory] += object.size;
+            }
+            let candidates = candidates.into_iter().map(|(_, path, _)| path.clone()).collect();
+            files.push(PlannedFile { object: object.clone(), key, file, directory, candidates, on_this_node, staged });
+        }
+        Ok(files)
+    }
+
+    /// Files of this node with the name and size: directory, path, and whether the modification time is the recorded one.
+    fn local_files(
+        &self,
+        object: &Object,
+        file: &Path,
+        source: &TableFolder,
+        target: &TableFolder,
+    ) -> Vec<(usize, PathBuf, bool)> {
+        let mut found = Vec::new();
+        for (index, (data, ..)) in self.folders.iter().enumerate() {
+            let mut tables = vec![target];
+            if source != target {
+                tables.push(source);
+            }
+            for table in tables {
+                let path = data.join(&table.keyspace).join(&table.folder).join(file);
+                if let Ok(metadata) = fs::symlink_metadata(&path)
+                    && metadata.is_file()
+                    && metadata.len() == object.size
+                {
+                    found.push((index, path, object.mtime == Some(files::mtime(&metadata))));
+                }
+            }
+        }
+        found
+    }
+
+    fn choose(&self, table: &TableFolder, local: &[(usize, PathBuf, bool)]) -> usize {
+        if let Some((directory, ..)) = local.first() {
+            return *directory;
+        }
+        if SYSTEM_KEYSPACES[..2].contains(&table.keyspace.as_str()) {
+            return self.system;
+        }
+        let left = |index: usize| self.folders[index].2.saturating_sub(self.needed[index]);
+        (0..self.ordinary).max_by_key(|index| (left(*index), std::cmp::Reverse(*index))).unwrap_or(0)
+    }
+
+    fn record(self, directories: &mut [Directory]) {
+        for (directory, needed) in directories.iter_mut().zip(self.needed) {
+            directory.needed = needed;
+        }
+    }
+}
+
+/// Where files are staged for a data directory: beside its tables, or below `--temp-dir` if a rename can bring them over.
+pub fn work_folder(data: &Path, index: usize, name: &str, temporary: Option<&Path>) -> PathBuf {
+    let beside = data.join(format!("{FOLDER}{name}"));
+    let Some(temporary) = temporary else { return beside };
+    let below = temporary.join(format!("{FOLDER}{name}-{index}"));
+    if can_rename(temporary, data) {
+        return below;
+    }
+    tracing::info!(
+        "{} is on another file system than {}: files are staged beside the tables",
+        temporary.display(),
+        data.display()
+    );
+    beside
+}
+
+fn can_rename(from: &Path, to: &Path) -> bool {
+    let target = to.join(format!("{FOLDER}probe-{}", std::process::id()));
+    let moved = tempfile::NamedTempFile::new_in(from).is_ok_and(|probe| probe.persist(&target).is_ok());
+    moved && fs::remove_file(&target).is_ok()
+}

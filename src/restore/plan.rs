@@ -1,0 +1,199 @@
+//! What a restore will do: plain data that can be printed and carried out.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::cassandra::yaml::TokenEdit;
+use crate::model::manifest::Object;
+use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
+use crate::model::units::{count, counted, size};
+use crate::monitor::Amount;
+use crate::storage::layout::ObjectKey;
+
+/// Whose identity the node has afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The backup is of this node.
+    InPlace,
+    /// The node takes over the tokens of the backed-up one.
+    Remote,
+}
+
+/// One file that is brought.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    pub object: Object,
+    pub key: ObjectKey,
+    pub file: TableFile,
+    /// Index into the plan's directories.
+    pub directory: usize,
+    /// Files of this node with the same name and size, which may have the content.
+    pub candidates: Vec<PathBuf>,
+    /// One of them has the recorded modification time as well.
+    pub on_this_node: bool,
+    /// It was brought by an attempt that was interrupted.
+    pub staged: bool,
+}
+
+/// One table.
+#[derive(Debug, Clone)]
+pub struct PlannedTable {
+    /// As in the backup.
+    pub source: TableFolder,
+    /// The folder in which Cassandra will look.
+    pub target: TableFolder,
+    pub files: Vec<PlannedFile>,
+}
+
+/// One directory of tables, with the space on its file system.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    pub data: PathBuf,
+    /// Where files are staged and set aside.
+    pub work: PathBuf,
+    /// Bytes that are downloaded into it.
+    pub needed: u64,
+    /// Bytes that its file system has free.
+    pub free: u64,
+    /// User and group of the directory, for what is put into it.
+    pub owner: (u32, u32),
+}
+
+/// The whole plan.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    pub backup: BackupName,
+    pub source: Fqdn,
+    pub mode: Mode,
+    pub tables: Vec<PlannedTable>,
+    /// Tables that the backup holds.
+    pub tables_in_backup: usize,
+    /// Tables whose folders are set aside and not replaced: the identity of the node before.
+    pub set_aside: Vec<TableFolder>,
+    /// Run before Cassandra is stopped.
+    pub statements: Vec<String>,
+    pub directories: Vec<Directory>,
+    /// Folders that are emptied: commit log and saved caches.
+    pub emptied: Vec<PathBuf>,
+    /// Flush everything first: other tables must not lose what is in the commit log only.
+    pub drain: bool,
+    pub tokens: Option<TokenEdit>,
+    pub stop_command: String,
+    pub start_command: String,
+    pub endpoint: String,
+    /// What the person should know.
+    pub notes: Vec<String>,
+}
+
+impl RestorePlan {
+    pub fn files(&self) -> impl Iterator<Item = &PlannedFile> {
+        self.tables.iter().flat_map(|table| &table.files)
+    }
+
+    /// All files, and of them those that need not be downloaded.
+    pub fn amounts(&self) -> (Amount, Amount) {
+        let local = |file: &&PlannedFile| file.on_this_node || file.staged;
+        (self.files().map(|file| file.object.size).sum(), self.files().filter(local).map(|file| file.object.size).sum())
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let (how, from) = match self.mode {
+            Mode::InPlace => ("in place", String::new()),
+            Mode::Remote => ("as a remote restore", format!(" from {}", self.source)),
+        };
+        let mut line = |label: &str, content: String| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {label:<15} {content}");
+        };
+        let (all, local) = self.amounts();
+        line("tables", format!("{} of {}", count(self.tables.len() as u64), count(self.tables_in_backup as u64)));
+        line(
+            "files",
+            format!(
+                "{}, {}: {} already on this node ({}), {} to download ({})",
+                count(all.files),
+                size(all.bytes),
+                count(local.files),
+                size(local.bytes),
+                count(all.files - local.files),
+                size(all.bytes - local.bytes)
+            ),
+        );
+        for directory in self.directories.iter().filter(|directory| directory.needed > 0) {
+            let (needed, free) = (size(directory.needed), size(directory.free));
+            line("space", format!("{} needs {needed}, has {free}", directory.data.display()));
+        }
+        for table in self.tables.iter().filter(|table| table.source != table.target) {
+            line(
+                &table.source.fqtn(),
+                format!("was re-created since: files go into its live folder {}", table.target.folder),
+            );
+        }
+        for statement in &self.statements {
+            line("first", format!("run {}", statement.split_whitespace().take(4).collect::<Vec<_>>().join(" ")));
+        }
+        if let Some(tokens) = &self.tokens {
+            line(
+                "tokens",
+                format!("{} from {} go into cassandra.yaml", counted(tokens.tokens.len() as u64, "token"), self.source),
+            );
+        }
+        for table in &self.set_aside {
+            line(&table.fqtn(), "is set aside and not restored: it is the identity of the node before".to_owned());
+        }
+        for note in &self.notes {
+            line("note", note.clone());
+        }
+        let drain = if self.drain { "drain and " } else { "" };
+        line(
+            "then",
+            format!(
+                "{drain}stop Cassandra ({}), swap {}, start ({}), wait for {}",
+                self.stop_command,
+                counted(self.tables.len() as u64, "table folder"),
+                self.start_command,
+                self.endpoint
+            ),
+        );
+        if let Some(directory) = self.directories.first() {
+            let undo = directory.work.join("undo");
+            line("undo", format!("the present folders stay in {} until Cassandra answers again", undo.display()));
+        }
+        format!("restore {}{from} {how}          nothing has been changed yet\n{text}", self.backup)
+    }
+
+    pub fn json(&self) -> Value {
+        let (all, local) = self.amounts();
+        let table = |table: &PlannedTable| {
+            json!({
+                "source": table.source.to_string(),
+                "target": table.target.to_string(),
+                "files": table.files.len(),
+                "bytes": table.files.iter().map(|file| file.object.size).sum::<u64>(),
+            })
+        };
+        let directory = |directory: &Directory| json!({ "path": directory.data, "needed_bytes": directory.needed, "free_bytes": directory.free });
+        json!({
+            "version": 1,
+            "dry_run": true,
+            "backup": self.backup.as_str(),
+            "source": self.source.as_str(),
+            "mode": match self.mode { Mode::InPlace => "in place", Mode::Remote => "remote" },
+            "tables_in_backup": self.tables_in_backup,
+            "files": all.files,
+            "bytes": all.bytes,
+            "local_files": local.files,
+            "local_bytes": local.bytes,
+            "tables": self.tables.iter().map(table).collect::<Vec<_>>(),
+            "set_aside": self.set_aside.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "directories": self.directories.iter().map(directory).collect::<Vec<_>>(),
+            "statements": self.statements,
+            "tokens": self.tokens.as_ref().map(|edit| &edit.tokens),
+            "drain": self.drain,
+            "notes": self.notes,
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! Stop, swap, start: the part of a restore during which Cassandra is down.
+//!
+//! Nothing is deleted here before Cassandra answers with the restored files. Any failure takes the moves back and starts
+//! Cassandra with what it had.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use super::journal::{FOLDER, Journal, Move, Phase, Rewrite};
+use super::plan::{Directory, RestorePlan};
+use crate::cassandra::naming::first_address;
+use crate::cassandra::nodetool::Nodetool;
+use crate::cassandra::service::{self, Service};
+use crate::cassandra::yaml::CassandraYaml;
+use crate::context::Context;
+use crate::error::{Failure, one_line};
+use crate::model::names::TableFolder;
+use crate::model::units::counted;
+
+/// Between two looks for a seed, and how often. Medusa's figures.
+const SEED_POLL: Duration = Duration::from_secs(60);
+const SEED_TRIES: u32 = 61;
+
+/// What became of an interrupted restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was the same one, and it is done.
+    Done,
+    /// It was the same one and had brought files, which can be used.
+    Begun,
+    /// It was another one, and nothing is left of it.
+    Removed,
+}
+
+/// The means of a swap.
+#[derive(Debug)]
+pub struct Swap<'a> {
+    pub context: &'a Context,
+    pub yaml: &'a CassandraYaml,
+    pub service: &'a Service<'a>,
+    pub nodetool: &'a Nodetool,
+}
+
+impl Swap<'_> {
+    /// Makes the swap. Returns how long Cassandra was down.
+    pub async fn make(
+        &self,
+        plan: &RestorePlan,
+        folder: &Path,
+        journal: &mut Journal,
+        seeds: &[String],
+    ) -> anyhow::Result<Duration> {
+        let (context, service) = (self.context, self.service);
+        context.interrupt.check()?;
+        self.run_statements(&plan.statements).await?;
+        let begin = Instant::now();
+        if plan.drain {
+            self.nodetool.drain().await?;
+        }
+        // Not interruptible: what is half stopped would have to be started again anyway.
+        service.stop().await.map_err(|failure| {
+            let drained = if plan.drain { "; it was drained and takes no writes until it is restarted" } else { "" };
+            let message = format!("nothing was changed: Cassandra could not be stopped{drained}");
+            let hint = failure.hint.clone().unwrap_or_default();
+            Failure::failed(message).cause(failure).hint(hint)
+        })?;
+        context.monitor.step("stop", &plan.stop_command, begin.elapsed());
+        match self.swap_and_start(plan, folder, journal, seeds).await {
+            Ok(()) => {}
+            Err(error) => return Err(self.take_back(folder, journal, error).await),
+        }
+        let down = begin.elapsed();
+        journal.remove(folder)?;
+        Ok(down)
+    }
+
+    async fn swap_and_start(
+        &self,
+        plan: &RestorePlan,
+        folder: &Path,
+        journal: &mut Journal,
+        seeds: &[String],
+    ) -> anyhow::Result<()> {
+        let context = self.context;
+        let begin = Instant::now();
+        context.interrupt.check()?;
+        journal.moves = moves(plan, folder)?;
+        journal.emptied.clone_from(&plan.emptied);
+        journal.rewrite = match &plan.tokens {
+            Some(edit) => {
+                let before = fs::read_to_string(&self.yaml.path)?;
+                Some(Rewrite { path: self.yaml.path.clone(), after: edit.apply(&before)?, before })
+            }
+            None => None,
+        };
+        journal.phase = Phase::Swapping;
+        journal.write(folder)?;
+        journal.forward()?;
+        for directory in &plan.directories {
+            super::sync_file_system(&directory.data)?;
+        }
+        context.monitor.step("swap", &counted(plan.tables.len() as u64, "table folder"), begin.elapsed());
+        self.wait_for_seeds(seeds).await?;
+        self.start(folder, journal).await
+    }
+
+    async fn start(&self, folder: &Path, journal: &mut Journal) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        journal.phase = Phase::Starting;
+        journal.write(folder)?;
+        self.service.start().await?;
+        self.service.wait_until_healthy(&self.context.interrupt).await?;
+        let detail = format!("{}, answers on {}", self.service.start_command(), self.service.endpoint());
+        self.context.monitor.step("start", &detail, begin.elapsed());
+        Ok(())
+    }
+
+    /// Puts everything back and starts Cassandra with it. Returns what to tell.
+    async fn take_back(&self, folder: &Path, journal: &Journal, cause: anyhow::Error) -> anyhow::Error {
+        self.context.monitor.problem(&format!("{}; the previous data is put back", one_line(&cause)));
+        let kind = cause.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.kind);
+        let hint = cause.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint.clone());
+        let undone = self.undo(folder, journal).await;
+        let mut failure = match undone {
+            Ok(()) => {
+                Failure::failed("the restore failed; the previous data is back and Cassandra was started with it")
+            }
+            Err(error) => Failure::failed(format!(
+                "the restore failed, and Cassandra does not run with its previous data: {}",
+                one_line(&error)
+            )),
+        };
+        failure.kind = kind.unwrap_or(failure.kind);
+        let stay = format!("the old and the new files are in {} until the same command succeeds", folder.display());
+        failure.cause(cause).hint(hint.unwrap_or(stay)).into()
+    }
+
+    async fn undo(&self, folder: &Path, journal: &Journal) -> anyhow::Result<()> {
+        // The signal that ended the restore must not end this.
+        let patient = crate::interrupt::Interrupt::default();
+        if self.service.is_up() || journal.phase == Phase::Starting {
+            self.service.stop().await?;
+        }
+        journal.backward()?;
+        let begun =
+            Journal { phase: Phase::Staging, moves: Vec::new(), rewrite: None, emptied: Vec::new(), ..journal.clone() };
+        begun.write(folder)?;
+        self.service.start().await?;
+        self.service.wait_until_healthy(&patient).await?;
+        Ok(())
+    }
+
+    /// Deals with a restore that was interrupted before.
+    pub async fn settle(&self, folder: &Path, mut journal: Journal, command: &str) -> anyhow::Result<Settled> {
+        let same = journal.command == command;
+        let monitor = &*self.context.monitor;
+        match journal.phase {
+            // Its files are used again if the same backup is restored, and removed otherwise.
+            Phase::Staging if same => Ok(Settled::Begun),
+            Phase::Staging => journal.remove(folder).map(|()| Settled::Removed),
+            Phase::Starting if self.service.check_health().await.is_ok() => {
+                monitor.title("  an interrupted restore had come to its end: what it set aside is removed");
+                journal.remove(folder)?;
+                Ok(if same { Settled::Done } else { Settled::Removed })
+            }
+            Phase::Swapping | Phase::Starting if same => {
+                monitor.title("  goes on with the restore that was interrupted");
+                if self.service.is_up() || journal.phase == Phase::Starting {
+                    self.service.stop().await?;
+                }
+                let went_on = async {
+                    journal.forward()?;
+                    self.start(folder, &mut journal.clone()).await
+                };
+                if let Err(error) = went_on.await {
+                    journal.phase = Phase::Starting;
+                    return Err(self.take_back(folder, &journal, error).await);
+                }
+                journal.remove(folder)?;
+                Ok(Settled::Done)
+            }
+            Phase::Swapping | Phase::Starting => {
+                monitor.title("  takes back another restore that was interrupted");
+                self.undo(folder, &journal).await?;
+                journal.remove(folder)?;
+                Ok(Settled::Removed)
+            }
+        }
+    }
+
+    async fn run_statements(&self, statements: &[String]) -> anyhow::Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let cql = self.context.cql(self.yaml).await?;
+        for statement in statements.iter().flat_map(|statement| crate::model::cql::statements(statement)) {
+            cql.execute(statement).await?;
+        }
+        self.context.monitor.step("schema", &counted(statements.len() as u64, "statement"), begin.elapsed());
+        Ok(())
+    }
+
+    async fn wait_for_seeds(&self, seeds: &[String]) -> anyhow::Result<()> {
+        if seeds.is_empty() {
+            return Ok(());
+        }
+        let ports = [self.yaml.native_port, self.yaml.storage_port];
+        for attempt in 0..SEED_TRIES {
+            let addresses = seeds.iter().filter_map(|seed| first_address(seed));
+            let mut endpoints =
+                addresses.flat_map(|address| ports.map(|port| std::net::SocketAddr::new(address, port)));
+            if endpoints.any(service::is_open) {
+                return Ok(());
+            }
+            if attempt == 0 {
+                self.context.monitor.title(&format!("  waits until one of {} is up", seeds.join(", ")));
+            }
+            self.context
+                .interrupt
+                .or(async {
+                    tokio::time::sleep(SEED_POLL).await;
+                    anyhow::Ok(())
+                })
+                .await?;
+        }
+        Err(Failure::failed(format!("none of the seeds {} came up within an hour", seeds.join(", "))).into())
+    }
+}
+
+/// The folder in which a table is staged for a directory.
+pub fn stage_folder(plan: &RestorePlan, directory: usize, table: &TableFolder) -> PathBuf {
+    plan.directories[directory].work.join("stage").join(&table.keyspace).join(&table.folder)
+}
+
+/// Owner and group to give to a file, if we may and it is not ours anyway.
+pub fn owner_to_set(owner: (u32, u32)) -> Option<(u32, u32)> {
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    (own != owner && own.0 == 0).then_some(owner)
+}
+
+/// Makes a folder as Cassandra makes its own, with all above it.
+pub fn make_folder(folder: &Path, owner: (u32, u32)) -> anyhow::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent, owner)?;
+    }
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    if let Some((user, group)) = owner_to_set(owner) {
+        std::os::unix::fs::chown(folder, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
+/// Everything that the restore makes and removes in the end.
+pub fn folders(plan: &RestorePlan, journal_folder: &Path) -> Vec<PathBuf> {
+    let name = format!("{FOLDER}{}", plan.backup);
+    let mut folders: Vec<_> = plan.directories.iter().map(|directory| directory.work.clone()).collect();
+    folders.extend(plan.directories.iter().map(|directory| directory.data.join(&name)));
+    folders.extend(plan.emptied.iter().map(|folder| folder.join(&name)));
+    folders.push(journal_folder.to_owned());
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// The renames, from what is on the disk now that Cassandra is down.
+fn moves(plan: &RestorePlan, journal_folder: &Path) -> anyhow::Result<Vec<Move>> {
+    let mut moves = Vec::new();
+    let name = journal_folder.file_name().unwrap_or_default();
+    let restored = plan.tables.iter().map(|table| &table.target);
+    for table in restored.chain(&plan.set_aside) {
+        for (index, Directory { data, .. }) in plan.directories.iter().enumerate() {
+            let live = data.join(&table.keyspace).join(&table.folder);
+            let staged = stage_folder(plan, index, table);
+            let undo = data.join(name).join("undo").join(&table.keyspace).join(&table.folder);
+            if live.exists() {
+                // A folder in its place, be it empty: Cassandra makes one anyway, and it must be told from the old one.
+                make_folder(&staged, plan.directories[index].owner)?;
+                moves.push(Move { from: live.clone(), to: undo.clone() });
+            }
+            if staged.exists() {
+                moves.push(Move { from: staged, to: live.clone() });
+            }
+            for kept in ["snapshots", "backups"].into_iter().filter(|kept| live.join(kept).is_dir()) {
+                moves.push(Move { from: undo.join(kept), to: live.join(kept) });
+            }
+        }
+    }
+    for folder in &plan.emptied {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let Some(entry_name) = path.file_name().filter(|name| !name.to_string_lossy().starts_with(FOLDER)) else {
+                continue;
+            };
+            let to = folder.join(name).join("undo").join(entry_name);
+            moves.push(Move { from: path, to });
+        }
+    }
+    Ok(moves)
+}

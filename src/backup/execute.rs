@@ -69,7 +69,7 @@ impl Execution<'_> {
         let work = futures::stream::iter(files).map(|(table, position, folder, file)| async move {
             let result = self.store(folder, file).await;
             result
-                .map_or_else(|error| self.of_file(file, error).map(Err), |done| Ok(Ok(done)))
+                .map_or_else(|error| Self::of_file(file, error).map(Err), |done| Ok(Ok(done)))
                 .map(|done| (table, position, file, done))
         });
         let mut results = work.buffer_unordered(self.storage.files_in_flight());
@@ -105,7 +105,7 @@ impl Execution<'_> {
     }
 
     /// An error that concerns one source file becomes a problem; any other one ends the backup.
-    fn of_file(&self, file: &FilePlan, error: TransferError) -> anyhow::Result<String> {
+    fn of_file(file: &FilePlan, error: TransferError) -> anyhow::Result<String> {
         let path = file.source.path.display();
         match error {
             TransferError::Changed { .. } | TransferError::Corrupt { .. } => Ok(error.to_string()),

@@ -10,7 +10,7 @@ use crate::model::tokenmap::Tokenmap;
 use crate::storage::layout::{IndexEntry, IndexKind};
 
 /// Between two looks at the index.
-const POLL: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_mins(1);
 
 /// Waits until it is this node's turn.
 ///

@@ -116,7 +116,7 @@ impl Cql {
         if let (Some(user), Some(password)) = (&config.cql_username, &config.cql_password) {
             builder = builder.user(user, password.reveal());
         }
-        let session = timeout(2 * deadline, builder.build()).await;
+        let session = timeout(2 * deadline, Box::pin(builder.build())).await;
         let session = session
             .map_err(|_| failed(format!("CQL on {address} did not answer within {} s", 2 * deadline.as_secs())))?;
         let session = session.map_err(|error| explain(&error.to_string(), address, config, yaml).cause(error))?;

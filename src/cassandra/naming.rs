@@ -104,7 +104,7 @@ pub fn first_address(name: &str) -> Option<IpAddr> {
     if let Ok(address) = name.parse() {
         return Some(address);
     }
-    let addresses: Vec<IpAddr> = dns_lookup::lookup_host(name).ok()?.into_iter().collect();
+    let addresses: Vec<IpAddr> = dns_lookup::lookup_host(name).ok()?.collect();
     addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()).copied()
 }
 

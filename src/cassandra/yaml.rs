@@ -151,14 +151,13 @@ impl TokenEdit {
         let ending = if lines.first().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
         for (key, value) in &wanted {
             let found = lines.iter().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
-            match found {
-                Some(i) => lines[i] = with_value(&lines[i], key, value),
-                None => {
-                    if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
-                        last.push_str(ending);
-                    }
-                    lines.push(format!("{key}: {value}{ending}"));
+            if let Some(i) = found {
+                lines[i] = with_value(&lines[i], key, value);
+            } else {
+                if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
+                    last.push_str(ending);
                 }
+                lines.push(format!("{key}: {value}{ending}"));
             }
         }
         let edited = lines.concat();

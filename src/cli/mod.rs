@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let screen = Arc::new(Screen::new());
-    match run(cli, &screen) {
+    match run(&cli, &screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             screen.suspended(|| report::print(&error));
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
+fn run(cli: &Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
     let output = Output::new(cli.global.output);
     if let Some(result) = commands::run_without_config(&cli.command, &output) {
         return result;
@@ -61,7 +61,7 @@ fn run(cli: Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
         let interrupt = Interrupt::listen()?;
         let monitor = progress::monitor(screen);
         let context = Context::new(config, monitor, interrupt).await?;
-        commands::run(&cli, context, &output).await
+        commands::run(cli, context, &output).await
     });
     // Threads that still read or write a file must not keep us: what they write has no name yet.
     runtime.shutdown_background();

@@ -107,7 +107,7 @@ impl End {
     /// Returns true when it is time to stop.
     fn wait(&self, time: Duration) -> bool {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let still = |_: &mut ()| !self.raised.load(Ordering::SeqCst);
+        let still = |(): &mut ()| !self.raised.load(Ordering::SeqCst);
         drop(self.wake.wait_timeout_while(guard, time, still));
         self.raised.load(Ordering::SeqCst)
     }
@@ -191,7 +191,7 @@ mod tests {
         let raiser = Arc::clone(&end);
         let begin = Instant::now();
         std::thread::spawn(move || raiser.raise());
-        assert!(end.wait(Duration::from_secs(60)));
+        assert!(end.wait(Duration::from_mins(1)));
         assert!(begin.elapsed() < Duration::from_secs(30));
     }
 }

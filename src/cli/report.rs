@@ -15,7 +15,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 fn kind(error: &anyhow::Error) -> Kind {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.kind);
-    let is_config = error.chain().any(|cause| cause.is::<ConfigError>());
+    let is_config = error.chain().any(<dyn std::error::Error + 'static>::is::<ConfigError>);
     kind.unwrap_or(if is_config { Kind::Usage } else { Kind::Failed })
 }
 

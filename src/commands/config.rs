@@ -16,7 +16,6 @@ use crate::context::Context;
 pub struct ConfigArgs {}
 
 impl ConfigArgs {
-    #[expect(clippy::unused_self, reason = "as in every command")]
     pub fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let mut values = context.config.values.clone();
         values.set("storage", "fqdn", context.fqdn.as_str(), context.fqdn_origin.clone());

@@ -12,7 +12,6 @@ use crate::listing;
 pub struct GetLastCompleteArgs {}
 
 impl GetLastCompleteArgs {
-    #[expect(clippy::unused_self, reason = "as in every command")]
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
         let name = listing::latest_complete(&backups).map(|backup| backup.name.as_str());

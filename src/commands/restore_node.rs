@@ -29,7 +29,7 @@ pub struct RestoreNodeArgs {
     /// This node takes over the tokens and the data of the one that --fqdn names
     #[arg(long, overrides_with = "in_place")]
     remote: bool,
-    /// Leave system_auth as it is on this node (only with --remote)
+    /// Leave `system_auth` as it is on this node (only with --remote)
     #[arg(long)]
     keep_auth: bool,
     /// Wait until one of these hosts is up before Cassandra is started

@@ -31,8 +31,19 @@ pub enum ConfigError {
     SecretFile { key: String, source: std::io::Error },
     #[error("{key} is missing in [{section}]")]
     Missing { section: &'static str, key: &'static str },
-    #[error("{key} in [{section}] is {value:?}, but {expected} (from {origin})")]
-    Bad { section: String, key: String, value: String, expected: String, origin: Origin },
+    #[error(transparent)]
+    Bad(Box<BadValue>),
+}
+
+/// A value that its key does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} in [{section}] is {value:?}, but {expected} (from {origin})")]
+pub struct BadValue {
+    section: String,
+    key: String,
+    value: String,
+    expected: String,
+    origin: Origin,
 }
 
 /// Values that the command line puts above the file.
@@ -337,13 +348,13 @@ impl Typed<'_> {
     fn bad(&self, section: &str, key: &str, expected: &str) -> ConfigError {
         let value = self.0.get(section, key);
         let shown = keys::find(section, key).and_then(|key| Values::shown(key, value)).unwrap_or_default();
-        ConfigError::Bad {
+        ConfigError::Bad(Box::new(BadValue {
             section: section.to_owned(),
             key: key.to_owned(),
             value: shown,
             expected: expected.to_owned(),
             origin: value.origin.clone(),
-        }
+        }))
     }
 
     fn parsed<T>(

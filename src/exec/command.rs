@@ -155,7 +155,7 @@ fn telling_line(output: &str) -> Option<String> {
         let line = line.to_lowercase();
         line.starts_with("error") || line.starts_with("nodetool:") || line.contains("exception")
     };
-    lines().find(names_it).or_else(|| lines().last()).map(str::to_owned)
+    lines().find(names_it).or_else(|| lines().next_back()).map(str::to_owned)
 }
 
 fn is_noise(line: &str) -> bool {

@@ -126,16 +126,15 @@ async fn tokenmap(storage: &Storage, nodes: &[NodeBackup]) -> anyhow::Result<Tok
         return Ok(tokenmap);
     }
     let copy = storage.layout().index_entry(&first.name, &first.fqdn, IndexKind::Tokenmap);
-    match storage.read(&copy).await? {
-        Some(bytes) => Tokenmap::parse(&bytes).with_context(|| format!("{copy} cannot be used")),
-        None => {
-            tracing::warn!(
-                "backup {} of {} has no token map, so nobody knows which nodes belong to it",
-                first.name,
-                first.fqdn
-            );
-            Ok(Tokenmap::default())
-        }
+    if let Some(bytes) = storage.read(&copy).await? {
+        Tokenmap::parse(&bytes).with_context(|| format!("{copy} cannot be used"))
+    } else {
+        tracing::warn!(
+            "backup {} of {} has no token map, so nobody knows which nodes belong to it",
+            first.name,
+            first.fqdn
+        );
+        Ok(Tokenmap::default())
     }
 }
 

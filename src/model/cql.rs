@@ -35,8 +35,8 @@ impl<'a> Iterator for Tokens<'a> {
             } else if rest.starts_with("/*") {
                 self.at += rest.find("*/").map_or(rest.len(), |end| end + 2);
                 continue;
-            } else if rest.starts_with("$$") {
-                let length = rest[2..].find("$$").map_or(rest.len(), |end| end + 4);
+            } else if let Some(body) = rest.strip_prefix("$$") {
+                let length = body.find("$$").map_or(rest.len(), |end| end + 4);
                 Token::Literal(self.take(length))
             } else if first == '\'' {
                 let length = quoted_length(rest, '\'');

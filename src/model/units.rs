@@ -30,7 +30,7 @@ pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(counted(1, "file"), "1 file");
         assert_eq!(took(Duration::from_millis(1240)), "1.2 s");
         assert_eq!(took(Duration::from_secs(167)), "2 min 47 s");
-        assert_eq!(took(Duration::from_secs(11_100)), "3 h 5 min");
+        assert_eq!(took(Duration::from_mins(185)), "3 h 5 min");
         assert_eq!(clock(Duration::from_secs(29)), "0:29");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
         assert_eq!(rate(1 << 30, Duration::from_secs(2)), "512.0 MiB/s");

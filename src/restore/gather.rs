@@ -203,7 +203,7 @@ async fn check_identity(
     let recorded = backup.tokenmap.hosts.get(context.fqdn.as_str()).map(|entry| &entry.tokens);
     let same_tokens = live.zip(recorded).map(|(live, recorded)| live.facts.tokens.same_set(recorded));
     match (options.mode, same_tokens) {
-        (Mode::InPlace, Some(true)) => Ok(()),
+        (_, Some(true)) => Ok(()),
         (Mode::InPlace, Some(false)) => Err(Failure::failed(format!(
             "this node is not {}: it owns other tokens than that one had in backup {}",
             context.fqdn, options.name
@@ -220,7 +220,6 @@ async fn check_identity(
             Ok(())
         }
         (Mode::Remote, _) if takes_over(options) => own_tokens(context, backup).map(drop).map_err(Into::into),
-        (Mode::Remote, Some(true)) => Ok(()),
         // The only node of a ring owns every token.
         (Mode::Remote, _) if live.is_some_and(|live| live.facts.ring_size == 1) => Ok(()),
         (Mode::Remote, _) => Err(Failure::failed(format!(
@@ -331,7 +330,7 @@ fn map_to_live<'a>(
         let live_table = live.facts.table(&table.keyspace, table.table());
         match live_table {
             Some(live_table) if Some(live_table.id.as_str()) == table.id() => {
-                mapped.push((section, table.clone(), table))
+                mapped.push((section, table.clone(), table));
             }
             // A folder of a table that had been dropped before the backup: the live one has its own section.
             Some(live_table) if has_section(sections, &table.with_id(&live_table.id)) => {
@@ -349,11 +348,11 @@ fn map_to_live<'a>(
             }
             None => match old.creating(&now, &table) {
                 Some(statements) => {
-                    statements.into_iter().for_each(|statement| {
+                    for statement in statements {
                         if !plan.statements.contains(&statement) {
                             plan.statements.push(statement);
                         }
-                    });
+                    }
                     mapped.push((section, table.clone(), table));
                 }
                 None => to_run.extend(old.for_a_person(&table)),

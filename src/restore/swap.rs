@@ -21,7 +21,7 @@ use crate::model::names::TableFolder;
 use crate::model::units::counted;
 
 /// Between two looks for a seed, and how often. Medusa's figures.
-const SEED_POLL: Duration = Duration::from_secs(60);
+const SEED_POLL: Duration = Duration::from_mins(1);
 const SEED_TRIES: u32 = 61;
 
 /// What became of an interrupted restore.

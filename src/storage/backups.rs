@@ -80,9 +80,10 @@ impl Storage {
         let mut entries = Vec::new();
         let mut listing = self.list(&self.layout().index());
         while let Some(object) = listing.try_next().await? {
-            match self.layout().parse_index_entry(&object.location) {
-                Some(entry) => entries.push(entry),
-                None => tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location)),
+            if let Some(entry) = self.layout().parse_index_entry(&object.location) {
+                entries.push(entry);
+            } else {
+                tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location));
             }
         }
         Ok(entries)

@@ -1,6 +1,6 @@
 //! A folder as an object store: `base_path/bucket_name`, one file per object.
 //!
-//! object_store's own local store neither creates large objects exclusively nor leaves durability to the caller, so this is
+//! `object_store`'s own local store neither creates large objects exclusively nor leaves durability to the caller, so this is
 //! ours. An object appears at once and complete, or not at all: it is written under a temporary name on the same file
 //! system and then linked into place, and a link fails where the name is taken. A crash leaves a temporary file, which is
 //! removed a day later, and never a short object.
@@ -550,15 +550,10 @@ mod tests {
     async fn overwriting_replaces_the_whole_object() {
         let (_folder, store) = store();
         store.put(&path("m"), "long content".into()).await.unwrap();
-        let durable =
-            PutOptions { extensions: [Durable].into_iter().fold(Default::default(), insert), ..Default::default() };
+        let mut durable = PutOptions::default();
+        durable.extensions.insert(Durable);
         store.put_opts(&path("m"), "short".into(), durable).await.unwrap();
         assert_eq!(store.get(&path("m")).await.unwrap().bytes().await.unwrap(), "short");
         store.sync().await.unwrap();
-    }
-
-    fn insert(mut extensions: object_store::Extensions, durable: Durable) -> object_store::Extensions {
-        extensions.insert(durable);
-        extensions
     }
 }

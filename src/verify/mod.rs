@@ -79,7 +79,9 @@ async fn verify_node(context: &Context, node: &NodeBackup, contents: bool) -> an
             return Ok(NodeReport { fqdn, objects: Amount::default(), findings: Vec::new(), unreadable });
         }
         // A storage that fails says nothing about the backup.
-        Err(error) if error.chain().any(|cause| cause.is::<crate::storage::StorageError>()) => return Err(error),
+        Err(error) if error.chain().any(<dyn std::error::Error + 'static>::is::<crate::storage::StorageError>) => {
+            return Err(error);
+        }
         Err(error) => {
             let unreadable = Some(crate::error::one_line(&error));
             return Ok(NodeReport { fqdn, objects: Amount::default(), findings: Vec::new(), unreadable });
@@ -109,7 +111,8 @@ async fn compare(context: &Context, node: &NodeBackup, manifest: &Manifest) -> a
     for (pool, is_own) in [(&own, true), (&shared, false)] {
         let named =
             expected.keys().any(|path| path.strip_prefix(pool.as_ref()).is_some_and(|rest| rest.starts_with('/')));
-        if !named && !(is_own && node.mode == BackupMode::Full) {
+        let searched = named || (is_own && node.mode == BackupMode::Full);
+        if !searched {
             continue;
         }
         let mut listing = storage.list(pool);

@@ -103,7 +103,7 @@ pub struct Node {
 }
 
 /// How long a start or a stop may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Node {
     /// Sets a node up and waits until it answers.

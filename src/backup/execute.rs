@@ -4,17 +4,18 @@
 //! again finds them by their content, and a purge removes them otherwise.
 
 use std::path::Path;
-
-use futures::{StreamExt as _, TryStreamExt as _};
+use std::sync::Arc;
 
 use super::plan::{Action, BackupPlan, FilePlan, Stored, TablePlan};
 use crate::cassandra::snapshot::SnapshotFile;
 use crate::error::one_line;
+use crate::model::backups::BackupMode;
 use crate::model::digest::{ContentDigest, RecordedMd5};
 use crate::model::manifest::{Manifest, Object, Section};
-use crate::model::names::{Fqdn, TableFolder};
+use crate::model::names::{BackupName, Fqdn, TableFolder};
 use crate::model::sstable::{self, SstableFile};
 use crate::monitor::{Amount, Monitor};
+use crate::storage::blocking::{inline, on_threads};
 use crate::storage::layout::{ObjectKey, Pool};
 use crate::storage::transfer::{SourceFile, TransferError, Watch, digest_file};
 use crate::storage::{Created, Storage};
@@ -24,16 +25,17 @@ const MOST_PROBLEMS: usize = 100;
 
 /// What every file's work needs.
 #[derive(Debug)]
-pub struct Execution<'a> {
-    pub storage: &'a Storage,
-    pub fqdn: &'a Fqdn,
-    pub pool: Pool<'a>,
+pub struct Execution {
+    pub storage: Storage,
+    pub fqdn: Fqdn,
+    pub name: BackupName,
+    pub mode: BackupMode,
     /// Part size in which Medusa uploads, bytes.
     pub part_size: u64,
     /// Store SSTables that do not match their digest, marked.
     pub allow_corrupt: bool,
     pub watch: Watch,
-    pub monitor: &'a dyn Monitor,
+    pub monitor: Arc<dyn Monitor>,
 }
 
 /// What was done, and what went wrong with single files.
@@ -58,30 +60,45 @@ struct Done {
     digest_checked: bool,
 }
 
-impl Execution<'_> {
+/// A file with its place in the plan.
+struct Work {
+    table: usize,
+    position: usize,
+    folder: Arc<TableFolder>,
+    file: FilePlan,
+}
+
+impl Execution {
     /// # Errors
     /// Storage that fails, or an interrupt. What is wrong with single source files is collected.
-    pub async fn run(&self, plan: BackupPlan) -> anyhow::Result<Executed> {
+    pub async fn run(self, plan: BackupPlan) -> anyhow::Result<Executed> {
         let mut sections: Vec<_> = plan.tables.iter().map(|table| Vec::with_capacity(table.files.len())).collect();
-        let files = plan.tables.iter().enumerate().flat_map(|(table, TablePlan { table: folder, files })| {
-            files.iter().enumerate().map(move |(position, file)| (table, position, folder, file))
+        let tables: Vec<_> = plan.tables.iter().map(|table| Arc::new(table.table.clone())).collect();
+        let work =
+            plan.tables.into_iter().zip(&tables).enumerate().flat_map(|(table, (TablePlan { files, .. }, folder))| {
+                let place = move |(position, file)| Work { table, position, folder: Arc::clone(folder), file };
+                files.into_iter().enumerate().map(place)
+            });
+        let (threads, work) = (self.storage.files_in_flight(), work.collect());
+        let monitor = Arc::clone(&self.monitor);
+        let execution = Arc::new(self);
+        let mut results = on_threads(threads, work, move |work: Work| {
+            let execution = Arc::clone(&execution);
+            async move {
+                let done = execution.store(&work.folder, &work.file).await;
+                (work, done)
+            }
         });
-        let work = futures::stream::iter(files).map(|(table, position, folder, file)| async move {
-            let result = self.store(folder, file).await;
-            result
-                .map_or_else(|error| Self::of_file(file, error).map(Err), |done| Ok(Ok(done)))
-                .map(|done| (table, position, file, done))
-        });
-        let mut results = work.buffer_unordered(self.storage.files_in_flight());
         let mut executed = Executed::default();
-        while let Some((table, position, file, done)) = results.try_next().await? {
+        while let Some((Work { table, position, file, .. }, done)) = results.recv().await {
             match done {
                 Ok(done) => {
-                    executed.count(&done, file);
+                    executed.count(&done, &file);
                     sections[table].push((position, done.object));
                 }
-                Err(problem) => {
-                    self.monitor.problem(&problem);
+                Err(error) => {
+                    let problem = Self::of_file(&file, error)?;
+                    monitor.problem(&problem);
                     executed.problems.push(problem);
                     if executed.problems.len() >= MOST_PROBLEMS {
                         executed.problems.push("the rest was not tried".into());
@@ -90,18 +107,23 @@ impl Execution<'_> {
                 }
             }
         }
-        drop(results);
-        executed.manifest.sections = plan
-            .tables
-            .into_iter()
+        executed.manifest.sections = tables
+            .iter()
             .zip(sections)
-            .map(|(TablePlan { table, .. }, mut objects)| {
+            .map(|(table, mut objects)| {
                 objects.sort_unstable_by_key(|(position, _)| *position);
                 let objects = objects.into_iter().map(|(_, object)| object).collect();
-                Section { keyspace: table.keyspace, columnfamily: table.folder, objects }
+                Section { keyspace: table.keyspace.clone(), columnfamily: table.folder.clone(), objects }
             })
             .collect();
         Ok(executed)
+    }
+
+    fn pool(&self) -> Pool<'_> {
+        match self.mode {
+            BackupMode::Differential => Pool::Differential,
+            BackupMode::Full => Pool::Full(&self.name),
+        }
     }
 
     /// An error that concerns one source file becomes a problem; any other one ends the backup.
@@ -124,7 +146,7 @@ impl Execution<'_> {
             Action::Compare(stored) => {
                 let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && s.recorded_md5() != RecordedMd5::Unknown);
                 let part_size = needs_md5.then_some(self.part_size);
-                let digest = digest_file(&source_file(source), part_size, &self.quiet()).await?;
+                let digest = digest_file(&source_file(source), part_size, &self.quiet())?;
                 for stored in stored {
                     if self.has_content(stored, &digest).await? {
                         self.watch.counters.add_file();
@@ -178,9 +200,9 @@ impl Execution<'_> {
         let source = &file.source;
         let digest = match digest {
             Some(digest) => digest,
-            None => digest_file(&source_file(source), None, &self.quiet()).await?,
+            None => digest_file(&source_file(source), None, &self.quiet())?,
         };
-        let key = self.storage.layout().data(self.fqdn, self.pool, table, &source.file, Some(&digest.sha256));
+        let key = self.storage.layout().data(&self.fqdn, self.pool(), table, &source.file, Some(&digest.sha256));
         let (_, created, checked) = self.create(file, &key).await?;
         if created == Created::New {
             return Ok(uploaded(&key, source, &digest, checked));
@@ -202,7 +224,7 @@ impl Execution<'_> {
         key: &ObjectKey,
     ) -> Result<(ContentDigest, Created, Checked), TransferError> {
         let source = source_file(&file.source);
-        let expected = expected_crc32(&file.source).await;
+        let expected = expected_crc32(&file.source);
         let upload = self.storage.upload(&source, key, expected, &self.watch).await;
         match upload {
             Err(TransferError::Corrupt { .. }) if self.allow_corrupt => {
@@ -219,7 +241,7 @@ impl Execution<'_> {
 
     /// For reading that is no transfer.
     fn quiet(&self) -> Watch {
-        Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() }
+        Watch { counters: Arc::default(), interrupt: self.watch.interrupt.clone() }
     }
 }
 
@@ -276,10 +298,10 @@ fn uploaded(key: &ObjectKey, source: &SnapshotFile, digest: &ContentDigest, chec
 }
 
 /// The CRC-32 that Cassandra recorded for a Data.db, from the file beside it.
-async fn expected_crc32(file: &SnapshotFile) -> Option<u32> {
+fn expected_crc32(file: &SnapshotFile) -> Option<u32> {
     let name = SstableFile::parse(&file.file.name).filter(|name| name.component == sstable::DATA)?;
     let digest: &Path = &file.path.with_file_name(name.sibling(sstable::DIGEST));
-    match fs_err::tokio::read_to_string(digest).await {
+    match inline(|| fs_err::read_to_string(digest)) {
         Ok(text) => {
             let expected = text.trim().parse().ok();
             if expected.is_none() {

@@ -172,6 +172,10 @@ impl<'a> NodeBackupRun<'a> {
         match &begun {
             Some(backup) if backup.finished.is_some() => {
                 self.writing().mend_index(backup).await?;
+                if !options.keep_snapshot {
+                    // The run that finished the backup may have been killed before it came to this.
+                    Snapshot::of(&name.snapshot_tag(), &self.data_directories()).clear(&self.nodetool).await?;
+                }
                 let at = units::local_time(backup.finished.unwrap_or_default());
                 return Err(Failure::failed(format!("backup {name} of {fqdn} already exists; it was finished {at}"))
                     .hint("take another --backup-name, or delete it first with medusa delete-backup")
@@ -296,13 +300,14 @@ impl<'a> NodeBackupRun<'a> {
         let upload_begin = Instant::now();
         let transfer = context.monitor.transfer("upload", moved);
         let execution = Execution {
-            storage: &context.storage,
-            fqdn: &context.fqdn,
-            pool: self.pool(),
+            storage: context.storage.clone(),
+            fqdn: context.fqdn.clone(),
+            name: options.name.clone(),
+            mode: options.mode,
             part_size: context.config.storage.multipart_chunksize,
             allow_corrupt: options.allow_corrupt,
             watch: context.watch(&transfer.counters),
-            monitor: &*context.monitor,
+            monitor: Arc::clone(&context.monitor),
         };
         let executed = execution.run(plan).await?;
         drop(transfer);

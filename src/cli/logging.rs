@@ -49,10 +49,13 @@ struct Lines {
     file: Option<Mutex<LogFile>>,
 }
 
-/// Other crates say much, and may show what they were given; only their errors are passed on.
+/// Other crates say much, and may show what they were given. What matters comes back as an error anyway; their own errors are
+/// shown to who asks for more.
 fn is_wanted(metadata: &Metadata<'_>, level: Level) -> bool {
-    let ours = metadata.target().starts_with("medusa");
-    *metadata.level() <= if ours { level } else { Level::ERROR }
+    if metadata.target().starts_with("medusa") {
+        return *metadata.level() <= level;
+    }
+    level >= Level::DEBUG && *metadata.level() == Level::ERROR
 }
 
 impl<S: Subscriber> Layer<S> for Lines {

@@ -1,20 +1,21 @@
 //! Downloading a node's backup into a folder: `DEST/keyspace/table/…`, with manifest, schema and token map.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use fs_err as fs;
-use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::fetch::{Fetch, Wanted};
 use super::select::Selection;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::model::manifest::{Manifest, Object};
+use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, TableFolder};
 use crate::model::units::size;
 use crate::monitor::Amount;
+use crate::storage::blocking::on_threads;
 use crate::storage::layout::Meta;
 
 /// What is asked for.
@@ -76,30 +77,25 @@ impl DownloadPlan {
 
     pub async fn execute(&self, context: &Context, options: &DownloadOptions) -> anyhow::Result<()> {
         let begin = Instant::now();
-        let mut files: Vec<(&Object, PathBuf)> = Vec::new();
-        for (index, table) in &self.sections {
-            let folder = options.destination.join(&table.keyspace).join(&table.folder);
-            let objects = &self.manifest.sections[*index].objects;
-            for object in objects {
-                let target = folder.join(object.file(table)?.relative());
-                fs::create_dir_all(target.parent().unwrap_or(&folder))?;
-                files.push((object, target));
-            }
-        }
+        let files = self.files(context, options)?;
         let transfer = context.monitor.transfer("download", self.amount);
         let fetch = Fetch {
-            storage: &context.storage,
+            storage: context.storage.clone(),
             watch: context.watch(&transfer.counters),
             part_size: context.config.storage.multipart_chunksize,
             replace: false,
         };
-        let bring = async |(object, target): (&Object, PathBuf)| {
-            let key = context.storage.layout().recorded(&context.fqdn, &object.path)?;
-            fetch.bring(&Wanted { object, key, target, candidates: Vec::new(), owner: None }).await?;
+        let mut work = on_threads(context.storage.files_in_flight(), files, move |wanted: Wanted| {
+            let fetch = fetch.clone();
+            async move { fetch.bring(&wanted).await }
+        });
+        let all = async {
+            while let Some(brought) = work.recv().await {
+                brought?;
+            }
             anyhow::Ok(())
         };
-        let work = futures::stream::iter(files).map(bring).buffer_unordered(context.storage.files_in_flight());
-        context.interrupt.or(work.try_collect::<()>()).await?;
+        context.interrupt.or(all).await?;
         drop(transfer);
         context.monitor.step("download", &size(self.amount.bytes), begin.elapsed());
         for (meta, file) in
@@ -108,6 +104,27 @@ impl DownloadPlan {
             copy_meta(context, options, meta, &options.destination.join(file)).await?;
         }
         Ok(())
+    }
+}
+
+impl DownloadPlan {
+    /// The files, their folders made.
+    fn files(&self, context: &Context, options: &DownloadOptions) -> anyhow::Result<Vec<Wanted>> {
+        let mut files = Vec::new();
+        let mut folders = BTreeSet::new();
+        for (index, table) in &self.sections {
+            let folder = options.destination.join(&table.keyspace).join(&table.folder);
+            for object in &self.manifest.sections[*index].objects {
+                let target = folder.join(object.file(table)?.relative());
+                folders.extend(target.parent().map(Path::to_owned));
+                let key = context.storage.layout().recorded(&context.fqdn, &object.path)?;
+                files.push(Wanted { object: object.clone(), key, target, candidates: Vec::new(), owner: None });
+            }
+        }
+        for folder in folders {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(files)
     }
 }
 

@@ -14,16 +14,17 @@ use crate::files::set_mtime;
 use crate::model::digest::{ContentDigest, RecordedMd5};
 use crate::model::manifest::Object;
 use crate::storage::Storage;
+use crate::storage::blocking::inline;
 use crate::storage::layout::ObjectKey;
-use crate::storage::transfer::{SourceFile, TransferError, Watch, digest_file};
+use crate::storage::transfer::{NewFile, SourceFile, TransferError, Watch, digest_file};
 
 /// The beginning of the name of a file that is not whole yet.
 pub const PART: &str = ".medusa-part-";
 
 /// A stored file and where it shall be.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
-    pub object: &'a Object,
+pub struct Wanted {
+    pub object: Object,
     pub key: ObjectKey,
     pub target: PathBuf,
     /// Files of this node that may have the content.
@@ -55,9 +56,9 @@ pub enum FetchError {
 }
 
 /// What is needed for every file.
-#[derive(Debug)]
-pub struct Fetch<'a> {
-    pub storage: &'a Storage,
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    pub storage: Storage,
     pub watch: Watch,
     /// Part size in which Medusa uploads, bytes.
     pub part_size: u64,
@@ -65,35 +66,31 @@ pub struct Fetch<'a> {
     pub replace: bool,
 }
 
-impl Fetch<'_> {
-    pub async fn bring(&self, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
+impl Fetch {
+    pub async fn bring(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
         let at_target = |source| FetchError::Target { path: wanted.target.clone(), source };
-        if self.is_there(wanted).await? {
+        if self.is_there(wanted)? {
             self.count(wanted.object.size);
             return Ok(Fetched::Present);
         }
         for candidate in &wanted.candidates {
-            if let Some(inode) = self.holds(candidate, wanted.object).await?
+            if let Some(inode) = self.holds(candidate, &wanted.object)?
                 && link(candidate, inode, &wanted.target).map_err(at_target)?
             {
-                finish(&wanted.target, wanted).map_err(at_target)?;
+                set_time(&wanted.target, wanted).map_err(at_target)?;
                 self.count(wanted.object.size);
                 return Ok(Fetched::Linked);
             }
         }
         let part = part_of(&wanted.target);
-        remove_if_there(&part).map_err(at_target)?;
-        let part_size = needs_md5(wanted.object).then_some(self.part_size);
-        let digest = self.storage.download(&wanted.key, &part, 0o644, part_size, &self.watch).await?;
-        if let Some(problem) = mismatch(wanted.object, &digest) {
+        let part_size = needs_md5(&wanted.object).then_some(self.part_size);
+        let file = NewFile { path: part.clone(), mode: 0o644, owner: wanted.owner, mtime: wanted.object.mtime };
+        let digest = self.storage.download(&wanted.key, file, part_size, &self.watch).await?;
+        if let Some(problem) = mismatch(&wanted.object, &digest) {
             remove_if_there(&part).map_err(at_target)?;
             return Err(FetchError::Damaged { object: self.storage.name_of(wanted.key.path()), problem });
         }
-        let publish = || {
-            finish(&part, wanted)?;
-            fs::rename(&part, &wanted.target)
-        };
-        publish().map_err(at_target)?;
+        inline(|| fs::rename(&part, &wanted.target)).map_err(at_target)?;
         Ok(Fetched::Downloaded)
     }
 
@@ -103,13 +100,13 @@ impl Fetch<'_> {
     }
 
     /// Whether the target is there already with the right content.
-    async fn is_there(&self, wanted: &Wanted<'_>) -> Result<bool, FetchError> {
+    fn is_there(&self, wanted: &Wanted) -> Result<bool, FetchError> {
         match fs::symlink_metadata(&wanted.target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(FetchError::Target { path: wanted.target.clone(), source }),
             Ok(_) => {}
         }
-        if self.holds(&wanted.target, wanted.object).await?.is_some() {
+        if self.holds(&wanted.target, &wanted.object)?.is_some() {
             return Ok(true);
         }
         if !self.replace {
@@ -120,7 +117,7 @@ impl Fetch<'_> {
     }
 
     /// The inode of a local file that has the recorded content, as far as that can be told without the object.
-    async fn holds(&self, path: &Path, object: &Object) -> Result<Option<u64>, FetchError> {
+    fn holds(&self, path: &Path, object: &Object) -> Result<Option<u64>, FetchError> {
         let known = object.sha256.is_some() || needs_md5(object);
         let metadata =
             fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
@@ -128,7 +125,7 @@ impl Fetch<'_> {
         let source = SourceFile { path: path.to_owned(), size: object.size, mtime: 0 };
         let part_size = needs_md5(object).then_some(self.part_size);
         let watch = Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() };
-        match digest_file(&source, part_size, &watch).await {
+        match digest_file(&source, part_size, &watch) {
             Ok(digest) => Ok(mismatch(object, &digest).is_none().then(|| metadata.ino())),
             // It changes or vanishes while Cassandra runs: then it is no help.
             Err(TransferError::Source(_) | TransferError::Changed { .. }) => Ok(None),
@@ -164,11 +161,8 @@ fn mismatch(object: &Object, digest: &ContentDigest) -> Option<String> {
     (same == Some(false)).then(|| format!("its MD5 is not {}", object.md5.as_deref().unwrap_or_default()))
 }
 
-/// Owner and time, before the file gets its name.
-fn finish(path: &Path, wanted: &Wanted<'_>) -> io::Result<()> {
-    if let Some((user, group)) = wanted.owner {
-        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
-    }
+/// A linked file gets the recorded time, so that the next backup need not read it.
+fn set_time(path: &Path, wanted: &Wanted) -> io::Result<()> {
     if let Some(mtime) = wanted.object.mtime {
         set_mtime(fs::OpenOptions::new().write(true).open(path)?.file(), mtime)?;
     }

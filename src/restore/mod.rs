@@ -19,7 +19,6 @@ pub mod swap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use self::fetch::{Fetch, FetchError, Fetched, Wanted};
@@ -35,6 +34,7 @@ use crate::error::Failure;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{counted, size, took};
 use crate::monitor::Amount;
+use crate::storage::blocking::on_threads;
 
 /// Damaged objects that are named before the rest is not looked at.
 const MOST_PROBLEMS: usize = 100;
@@ -259,27 +259,26 @@ async fn stage(context: &Context, plan: &RestorePlan) -> anyhow::Result<Staged> 
     prepare_stage(plan)?;
     let transfer = context.monitor.transfer("download", plan.amounts().0);
     let fetch = Fetch {
-        storage: &context.storage,
+        storage: context.storage.clone(),
         watch: context.watch(&transfer.counters),
         part_size: context.config.storage.multipart_chunksize,
         replace: true,
     };
-    let files = plan.tables.iter().flat_map(|table| table.files.iter().map(move |file| (table, file)));
-    let bring = async |(table, file): (&PlannedTable, &PlannedFile)| {
-        let directory = &plan.directories[file.directory];
-        let wanted = Wanted {
-            object: &file.object,
-            key: file.key.clone(),
-            target: swap::stage_folder(plan, file.directory, &table.target).join(file.file.relative()),
-            candidates: file.candidates.clone(),
-            owner: swap::owner_to_set(directory.owner),
-        };
-        (file.object.size, fetch.bring(&wanted).await)
+    let wanted = |(table, file): (&PlannedTable, &PlannedFile)| Wanted {
+        object: file.object.clone(),
+        key: file.key.clone(),
+        target: swap::stage_folder(plan, file.directory, &table.target).join(file.file.relative()),
+        candidates: file.candidates.clone(),
+        owner: swap::owner_to_set(plan.directories[file.directory].owner),
     };
-    let mut work = futures::stream::iter(files).map(bring).buffer_unordered(context.storage.files_in_flight());
+    let files = plan.tables.iter().flat_map(|table| table.files.iter().map(move |file| (table, file)));
+    let mut work = on_threads(context.storage.files_in_flight(), files.map(wanted).collect(), move |wanted: Wanted| {
+        let fetch = fetch.clone();
+        async move { (wanted.object.size, fetch.bring(&wanted).await) }
+    });
     let mut staged = Staged::default();
     let mut problems = Vec::new();
-    while let Some((bytes, fetched)) = work.next().await {
+    while let Some((bytes, fetched)) = work.recv().await {
         match fetched {
             Ok(Fetched::Downloaded) => staged.downloaded.add(bytes),
             Ok(Fetched::Linked | Fetched::Present) => staged.linked.add(bytes),

@@ -1,23 +1,24 @@
 //! A folder as an object store: `base_path/bucket_name`, one file per object.
 //!
 //! `object_store`'s own local store neither creates large objects exclusively nor leaves durability to the caller, so this is
-//! ours. An object appears at once and complete, or not at all: it is written under a temporary name on the same file
-//! system and then linked into place, and a link fails where the name is taken. A crash leaves a temporary file, which is
-//! removed a day later, and never a short object.
+//! ours. An object appears at once and complete, or not at all: it is written to a file without a name and then linked into
+//! place, and a link fails where the name is taken. A crash leaves nothing. File systems that know no nameless files (NFS)
+//! get a temporary name instead, and a crash leaves such a file, which is removed a day later; never a short object.
 //!
 //! Data files are not fsynced one by one. [`LocalStore::sync`] makes everything durable that was written before, and
 //! [`Durable`] asks for it per object: that is how a manifest becomes the commit.
 //!
-//! Temporary files live beside the bucket's folder, in `.<bucket>.medusa-tmp`, because cassandra-medusa lists and stats
+//! Temporary names live beside the bucket's folder, in `.<bucket>.medusa-tmp`, because cassandra-medusa lists and stats
 //! everything inside.
 
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -26,12 +27,18 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use futures::stream::{BoxStream, StreamExt as _};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::linkat;
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::task::spawn_blocking;
+
+use super::blocking::inline;
 use walkdir::WalkDir;
 
 /// Put into the extensions of [`PutOptions`]: the object and its folder are on the disk when the call returns.
@@ -55,13 +62,25 @@ struct Inner {
     root: PathBuf,
     /// Made at the first write, so that reading changes nothing.
     temporary: OnceLock<PathBuf>,
+    /// Begins the names of our temporary files; nobody else's begin so.
+    run: uuid::Uuid,
     next: AtomicU64,
+    /// The file system knows no nameless files.
+    names_needed: AtomicBool,
 }
 
 impl LocalStore {
     /// The folder need not exist: it is created by the first write.
     pub fn new(root: PathBuf) -> Self {
-        Self { inner: Arc::new(Inner { root, temporary: OnceLock::new(), next: AtomicU64::new(0) }) }
+        Self {
+            inner: Arc::new(Inner {
+                root,
+                temporary: OnceLock::new(),
+                run: uuid::Uuid::new_v4(),
+                next: AtomicU64::new(0),
+                names_needed: AtomicBool::new(false),
+            }),
+        }
     }
 
     pub fn root(&self) -> &FsPath {
@@ -98,10 +117,6 @@ fn failed(path: &Path, error: io::Error) -> Error {
 
 fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic { store: "local", source: error.into() }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work).await.map_err(|source| Error::JoinError { source })?
 }
 
 fn meta(location: Path, metadata: &Metadata) -> ObjectMeta {
@@ -149,12 +164,33 @@ impl Inner {
         Ok(folder)
     }
 
-    fn create_temporary(&self) -> io::Result<Temporary> {
+    /// A file that has no name yet, or where that cannot be, a temporary one.
+    fn create_nameless(&self) -> io::Result<Temporary> {
+        if self.names_needed.load(Ordering::Relaxed) {
+            return self.create_named();
+        }
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        match open(&self.root, flags, Mode::from_bits_truncate(0o666)) {
+            Ok(file) => Ok(Temporary { path: None, file: file.into() }),
+            Err(Errno::ENOENT) => {
+                fs::create_dir_all(&self.root)?;
+                let file = open(&self.root, flags, Mode::from_bits_truncate(0o666));
+                file.map_or_else(|_| self.create_named(), |file| Ok(Temporary { path: None, file: file.into() }))
+            }
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
+                self.names_needed.store(true, Ordering::Relaxed);
+                self.create_named()
+            }
+            Err(error) => Err(name_the_file(&error.into(), &self.root)),
+        }
+    }
+
+    fn create_named(&self) -> io::Result<Temporary> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        let name = format!("{}-{number}", self.run.simple());
         let path = self.temporary()?.join(name);
         let file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Temporary { path, file: file.into_parts().0 })
+        Ok(Temporary { path: Some(path), file: file.into_parts().0 })
     }
 
     /// Gives the temporary file its name.
@@ -164,9 +200,10 @@ impl Inner {
         if durable {
             temporary.file.sync_all()?;
         }
-        let place = || match mode {
-            PutMode::Create => fs::hard_link(&temporary.path, &target),
-            _ => fs::rename(&temporary.path, &target),
+        let place = || match (&temporary.path, mode) {
+            (Some(path), PutMode::Create) => fs::hard_link(path, &target),
+            (Some(path), _) => fs::rename(path, &target),
+            (None, _) => link_nameless(&temporary.file, &target),
         };
         match place() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -183,18 +220,27 @@ impl Inner {
     }
 }
 
-/// A file that vanishes unless it was renamed.
+/// A file that vanishes unless it was given its name.
 #[derive(Debug)]
 struct Temporary {
-    path: PathBuf,
+    path: Option<PathBuf>,
     file: File,
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Already gone where it was renamed.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // Already gone where it was renamed.
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+/// As open(2) says it is done without privileges.
+fn link_nameless(file: &File, target: &FsPath) -> io::Result<()> {
+    let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let linked = linkat(AT_FDCWD, by_descriptor.as_str(), AT_FDCWD, target, AtFlags::AT_SYMLINK_FOLLOW);
+    linked.map_err(|error| name_the_file(&error.into(), target))
 }
 
 fn remove_abandoned(folder: &FsPath) {
@@ -219,9 +265,10 @@ impl ObjectStore for LocalStore {
             });
         }
         let (inner, location) = (Arc::clone(&self.inner), location.clone());
-        blocking(move || {
+        inline(|| {
             let put = || {
-                let mut temporary = inner.create_temporary()?;
+                let create = opts.mode == PutMode::Create;
+                let mut temporary = if create { inner.create_nameless() } else { inner.create_named() }?;
                 for piece in &payload {
                     temporary.file.write_all(piece)?;
                 }
@@ -229,21 +276,20 @@ impl ObjectStore for LocalStore {
             };
             put().map_err(|error| failed(&location, error))
         })
-        .await
     }
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let (inner, location) = (Arc::clone(&self.inner), location.clone());
         let upload = move || {
-            let temporary = inner.create_temporary().map_err(|error| failed(&location, error))?;
-            Ok(LocalUpload { inner, location, temporary: Some(Arc::new(temporary)), offset: 0 })
+            let temporary = inner.create_nameless().map_err(|error| failed(&location, error))?;
+            Ok::<_, Error>(LocalUpload { inner, location, temporary: Some(Arc::new(temporary)), offset: 0 })
         };
-        Ok(Box::new(blocking(upload).await?))
+        Ok(Box::new(inline(upload)?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let (inner, location) = (Arc::clone(&self.inner), location.clone());
-        blocking(move || {
+        inline(|| {
             let path = inner.file(&location);
             let open = || {
                 let file = fs::File::open(&path)?;
@@ -264,12 +310,11 @@ impl ObjectStore for LocalStore {
             let (attributes, extensions) = (Attributes::default(), object_store::Extensions::default());
             Ok(GetResult { payload, meta, range, attributes, extensions })
         })
-        .await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let (inner, location, ranges) = (Arc::clone(&self.inner), location.clone(), ranges.to_vec());
-        blocking(move || {
+        inline(|| {
             let read = || {
                 let file = fs::File::open(inner.file(&location))?;
                 let read_range = |range: &Range<u64>| {
@@ -281,7 +326,6 @@ impl ObjectStore for LocalStore {
             };
             read().map_err(|error| failed(&location, error))
         })
-        .await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -290,11 +334,10 @@ impl ObjectStore for LocalStore {
             let inner = Arc::clone(&inner);
             async move {
                 let location = location?;
-                blocking(move || match fs::remove_file(inner.file(&location)) {
+                inline(|| match fs::remove_file(inner.file(&location)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&location, error)),
                     _ => Ok(location),
                 })
-                .await
             }
         };
         locations.map(delete).buffered(8).boxed()
@@ -324,7 +367,7 @@ impl ObjectStore for LocalStore {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let inner = Arc::clone(&self.inner);
         let prefix = prefix.cloned().unwrap_or_default();
-        blocking(move || {
+        inline(|| {
             let extensions = object_store::Extensions::default();
             let mut result = ListResult { common_prefixes: Vec::new(), objects: Vec::new(), extensions };
             let entries = match fs::read_dir(inner.file(&prefix)) {
@@ -345,21 +388,19 @@ impl ObjectStore for LocalStore {
             result.common_prefixes.sort_unstable();
             Ok(result)
         })
-        .await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let (inner, from, to) = (Arc::clone(&self.inner), from.clone(), to.clone());
-        blocking(move || {
+        inline(|| {
             let copy = || {
-                let mut temporary = inner.create_temporary()?;
+                let mut temporary = inner.create_named()?;
                 io::copy(&mut fs::File::open(inner.file(&from))?, &mut temporary.file)?;
                 let mode = if options.mode == CopyMode::Create { PutMode::Create } else { PutMode::Overwrite };
                 inner.publish(&temporary, &to, &mode, false)
             };
             copy().map(|_| ()).map_err(|error| failed(&to, error))
         })
-        .await
     }
 }
 
@@ -415,30 +456,28 @@ impl MultipartUpload for LocalUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let start = self.offset;
         self.offset += data.content_length() as u64;
-        let (temporary, location) = (self.temporary.clone(), self.location.clone());
+        let (inner, temporary, location) = (Arc::clone(&self.inner), self.temporary.clone(), self.location.clone());
         Box::pin(async move {
             let temporary = temporary.ok_or_else(Self::ended)?;
-            blocking(move || {
+            inline(|| {
                 let mut offset = start;
                 for piece in &data {
                     let written = temporary.file.write_all_at(piece, offset);
-                    written.map_err(|error| failed(&location, name_the_file(&error, &temporary.path)))?;
+                    written.map_err(|error| failed(&location, name_the_file(&error, &inner.file(&location))))?;
                     offset += piece.len() as u64;
                 }
                 Ok(())
             })
-            .await
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
         let temporary = self.temporary.take().ok_or_else(Self::ended)?;
         let (inner, location) = (Arc::clone(&self.inner), self.location.clone());
-        blocking(move || {
+        inline(|| {
             let published = inner.publish(&temporary, &location, &PutMode::Create, false);
             published.map_err(|error| failed(&location, error))
         })
-        .await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -448,7 +487,7 @@ impl MultipartUpload for LocalUpload {
 }
 
 fn name_the_file(error: &io::Error, path: &FsPath) -> io::Error {
-    io::Error::new(error.kind(), format!("failed to write to file `{}`: {error}", path.display()))
+    io::Error::new(error.kind(), format!("could not write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -498,6 +537,19 @@ mod tests {
         assert_eq!(keys(&store, "n").await, [key.to_string()]);
         assert!(folder.path().join("bucket/n/data/ks/t/a%b c+ü~.db").is_file());
         assert_eq!(temporary_files(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn where_files_must_have_names_the_same_holds() {
+        let (folder, store) = store();
+        store.inner.names_needed.store(true, Ordering::Relaxed);
+        store.put_opts(&path("a/b"), "one".into(), create()).await.unwrap();
+        assert!(matches!(store.put_opts(&path("a/b"), "two".into(), create()).await, Err(Error::AlreadyExists { .. })));
+        let mut upload = store.put_multipart(&path("a/c")).await.unwrap();
+        upload.put_part("x".into()).await.unwrap();
+        assert_eq!(temporary_files(folder.path()), 1);
+        upload.complete().await.unwrap();
+        assert_eq!((keys(&store, "a").await.len(), temporary_files(folder.path())), (2, 0));
     }
 
     #[tokio::test]

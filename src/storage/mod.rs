@@ -3,6 +3,7 @@
 //! Every read tells "found" from "proven absent"; any other answer is an error, so that nothing is decided on a guess.
 
 pub mod backups;
+pub mod blocking;
 pub mod layout;
 pub mod local;
 pub mod provider;

@@ -6,8 +6,9 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
 use fs_err as fs;
@@ -17,8 +18,10 @@ use object_store::{Error, GetResultPayload, ObjectStoreExt as _};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use super::blocking::inline;
 use super::layout::ObjectKey;
 use super::{Created, Storage, StorageError};
+use crate::files::set_mtime;
 use crate::interrupt::Interrupt;
 use crate::model::digest::{ContentDigest, DigestStream};
 use crate::monitor::Counters;
@@ -114,16 +117,14 @@ impl Storage {
         watch: &Watch,
     ) -> Result<Upload, TransferError> {
         watch.interrupt.check()?;
-        let source = source.clone();
-        let (content, digest) = blocking(move || {
+        let (content, digest) = inline(|| {
             let mut digest = DigestStream::new();
-            let content = read_whole(&source).map_err(TransferError::Source)?;
+            let content = read_whole(source).map_err(TransferError::Source)?;
             digest.update(&content);
             let digest = digest.finish();
-            check(&source, &digest, crc32)?;
-            Ok((content, digest))
-        })
-        .await?;
+            check(source, &digest, crc32)?;
+            Ok::<_, TransferError>((content, digest))
+        })?;
         let options = object_store::PutOptions::from(object_store::PutMode::Create);
         let put = self.store.put_opts(key.path(), content.into(), options).await;
         watch.counters.add_bytes(digest.size);
@@ -144,9 +145,9 @@ impl Storage {
         let reading = spawn_blocking(move || {
             let mut digest = DigestStream::new();
             let file = fs::File::open(&reader.path).map_err(TransferError::Source)?;
-            read_pieces(file.file(), |piece| {
+            read_pieces(file.file(), reader.size, |piece| {
                 digest.update(&piece);
-                Ok(interrupt.check().is_ok() && pieces.blocking_send(piece).is_ok())
+                Ok(!interrupt.is_raised() && pieces.blocking_send(piece).is_ok())
             })
             .map_err(TransferError::Source)?;
             interrupt.check()?;
@@ -197,17 +198,15 @@ impl Storage {
         }
     }
 
-    /// Writes the object into a new file of the given mode and digests what passes. With `part_size`, MD5 as well.
+    /// Writes the object into a new file and digests what passes. With `part_size`, MD5 as well.
     pub async fn download(
         &self,
         key: &ObjectKey,
-        target: &Path,
-        mode: u32,
+        target: NewFile,
         part_size: Option<u64>,
         watch: &Watch,
     ) -> Result<ContentDigest, TransferError> {
-        let sink = FileSink { path: target.to_owned(), mode };
-        let digest = self.stream(key, Some(sink), part_size, watch).await?;
+        let digest = self.stream(key, Some(target), part_size, watch).await?;
         watch.counters.add_file();
         Ok(digest)
     }
@@ -225,7 +224,7 @@ impl Storage {
     async fn stream(
         &self,
         key: &ObjectKey,
-        sink: Option<FileSink>,
+        sink: Option<NewFile>,
         part_size: Option<u64>,
         watch: &Watch,
     ) -> Result<ContentDigest, TransferError> {
@@ -241,34 +240,34 @@ impl Storage {
         let size = got.meta.size;
         let watch = watch.clone();
         match got.payload {
-            GetResultPayload::File(file, _) if size <= PIECE as u64 || sink.is_none() => {
-                blocking(move || {
-                    let mut pieces = Pieces::begin(sink, Some(digest), watch)?;
-                    read_pieces(&file, |piece| pieces.take(&piece)).map_err(io_failed)?;
-                    digested(pieces.finish()?)
-                })
-                .await
-            }
+            GetResultPayload::File(file, _) if size <= PIECE as u64 || sink.is_none() => inline(|| {
+                let mut pieces = Pieces::begin(sink, Some(digest), watch)?;
+                read_pieces(&file, size, |piece| pieces.take(&piece)).map_err(io_failed)?;
+                digested(pieces.finish()?)
+            }),
             GetResultPayload::File(file, _) => {
-                let (sender, queue) = mpsc::channel::<Bytes>(QUEUE);
+                let (sender, queue) = sync_channel::<Bytes>(QUEUE);
                 let interrupt = watch.interrupt.clone();
-                let writing = spawn_blocking(move || take_queue(Pieces::begin(sink, None, watch)?, queue));
-                let reading = blocking(move || {
+                let writing = spawn_blocking(move || take_all(Pieces::begin(sink, None, watch)?, queue.into_iter()));
+                let reading = inline(|| {
                     let mut digest = digest;
-                    read_pieces(&file, |piece| {
+                    read_pieces(&file, size, |piece| {
                         digest.update(&piece);
-                        Ok(!interrupt.is_raised() && sender.blocking_send(piece).is_ok())
+                        Ok(!interrupt.is_raised() && sender.send(piece).is_ok())
                     })
                     .map_err(io_failed)?;
                     Ok(digest.finish())
-                })
-                .await;
+                });
+                drop(sender);
                 joined(writing.await)?;
                 reading
             }
             GetResultPayload::Stream(mut stream) => {
-                let (sender, queue) = mpsc::channel::<Bytes>(QUEUE);
-                let writing = spawn_blocking(move || take_queue(Pieces::begin(sink, Some(digest), watch)?, queue));
+                let (sender, mut queue) = mpsc::channel::<Bytes>(QUEUE);
+                let writing = spawn_blocking(move || {
+                    let queue = std::iter::from_fn(|| queue.blocking_recv());
+                    take_all(Pieces::begin(sink, Some(digest), watch)?, queue)
+                });
                 let mut failure = None;
                 while let Some(piece) = stream.next().await {
                     let piece = match piece {
@@ -294,28 +293,16 @@ impl Storage {
 }
 
 /// Reads a local file through and digests it. With `part_size`, MD5 as well.
-pub async fn digest_file(
-    source: &SourceFile,
-    part_size: Option<u64>,
-    watch: &Watch,
-) -> Result<ContentDigest, TransferError> {
-    let (source, watch) = (source.clone(), watch.clone());
-    blocking(move || {
+pub fn digest_file(source: &SourceFile, part_size: Option<u64>, watch: &Watch) -> Result<ContentDigest, TransferError> {
+    inline(|| {
         let digest = part_size.map_or_else(DigestStream::new, DigestStream::with_md5);
         let file = fs::File::open(&source.path).map_err(TransferError::Source)?;
-        let mut pieces = Pieces::begin(None, Some(digest), watch)?;
-        read_pieces(file.file(), |piece| pieces.take(&piece)).map_err(TransferError::Source)?;
+        let mut pieces = Pieces::begin(None, Some(digest), watch.clone())?;
+        read_pieces(file.file(), source.size, |piece| pieces.take(&piece)).map_err(TransferError::Source)?;
         let digest = digested(pieces.finish()?)?;
-        check(&source, &digest, None)?;
+        check(source, &digest, None)?;
         Ok(digest)
     })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
-) -> Result<T, TransferError> {
-    joined(spawn_blocking(work).await)
 }
 
 fn joined<T>(result: Result<Result<T, TransferError>, tokio::task::JoinError>) -> Result<T, TransferError> {
@@ -350,13 +337,16 @@ fn read_whole(source: &SourceFile) -> io::Result<Bytes> {
     Ok(content.into())
 }
 
-/// Hands over the file piece by piece until its end, or until `take` wants no more.
-fn read_pieces(file: &File, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
+/// Hands over the file piece by piece until its end, or until `take` wants no more. `size` is what it should have: a smaller
+/// file needs no whole piece of memory.
+fn read_pieces(file: &File, size: u64, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
     let mut offset = 0;
+    // One byte more than expected tells that the file grew.
+    let length = usize::try_from(size.saturating_add(1)).unwrap_or(PIECE).min(PIECE);
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; length];
         let mut filled = 0;
-        while filled < PIECE {
+        while filled < length {
             match file.read_at(&mut piece[filled..], offset)? {
                 0 => break,
                 n => {
@@ -365,7 +355,7 @@ fn read_pieces(file: &File, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> 
                 }
             }
         }
-        let last = filled < PIECE;
+        let last = filled < length;
         piece.truncate(filled);
         if (filled > 0 && !take(piece.into())?) || last {
             return Ok(());
@@ -373,24 +363,44 @@ fn read_pieces(file: &File, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> 
     }
 }
 
-/// A file that is to be created.
+/// A file that is to be created. What is called so already is from an attempt that was interrupted, and is replaced.
 #[derive(Debug)]
-struct FileSink {
-    path: PathBuf,
-    mode: u32,
+pub struct NewFile {
+    pub path: PathBuf,
+    pub mode: u32,
+    /// User and group.
+    pub owner: Option<(u32, u32)>,
+    /// Nanoseconds since 1970.
+    pub mtime: Option<i64>,
+}
+
+impl NewFile {
+    fn create(&self) -> io::Result<fs::File> {
+        let create = || fs::OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&self.path);
+        let file = match create() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&self.path)?;
+                create()?
+            }
+            other => other?,
+        };
+        if let Some((user, group)) = self.owner {
+            std::os::unix::fs::fchown(file.file(), Some(user), Some(group))?;
+        }
+        Ok(file)
+    }
 }
 
 /// What becomes of the pieces of a content: they are digested, written, or both.
 struct Pieces {
-    target: Option<fs::File>,
+    target: Option<(NewFile, fs::File)>,
     digest: Option<DigestStream>,
     watch: Watch,
 }
 
 impl Pieces {
-    fn begin(sink: Option<FileSink>, digest: Option<DigestStream>, watch: Watch) -> Result<Self, TransferError> {
-        let create =
-            |sink: FileSink| fs::OpenOptions::new().write(true).create_new(true).mode(sink.mode).open(sink.path);
+    fn begin(sink: Option<NewFile>, digest: Option<DigestStream>, watch: Watch) -> Result<Self, TransferError> {
+        let create = |sink: NewFile| sink.create().map(|file| (sink, file));
         let target = sink.map(create).transpose().map_err(TransferError::Target)?;
         Ok(Self { target, digest, watch })
     }
@@ -400,7 +410,7 @@ impl Pieces {
         if let Some(digest) = &mut self.digest {
             digest.update(piece);
         }
-        if let Some(target) = &mut self.target {
+        if let Some((_, target)) = &mut self.target {
             target.write_all(piece)?;
         }
         self.watch.counters.add_bytes(piece.len() as u64);
@@ -410,13 +420,16 @@ impl Pieces {
     /// The digest, if the pieces were digested here.
     fn finish(self) -> Result<Option<ContentDigest>, TransferError> {
         self.watch.interrupt.check()?;
+        if let Some((NewFile { mtime: Some(mtime), .. }, file)) = &self.target {
+            set_mtime(file.file(), *mtime).map_err(TransferError::Target)?;
+        }
         Ok(self.digest.map(DigestStream::finish))
     }
 }
 
 /// The writing thread.
-fn take_queue(mut pieces: Pieces, mut queue: mpsc::Receiver<Bytes>) -> Result<Option<ContentDigest>, TransferError> {
-    while let Some(piece) = queue.blocking_recv() {
+fn take_all(mut pieces: Pieces, queue: impl Iterator<Item = Bytes>) -> Result<Option<ContentDigest>, TransferError> {
+    for piece in queue {
         if !pieces.take(&piece).map_err(TransferError::Target)? {
             break;
         }

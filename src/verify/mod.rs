@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -15,10 +15,12 @@ use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
 use crate::model::digest::RecordedMd5;
 use crate::model::manifest::{Manifest, Object};
-use crate::model::names::BackupName;
+use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
+use crate::storage::Storage;
+use crate::storage::blocking::on_threads;
 use crate::storage::layout::Pool;
-use crate::storage::transfer::TransferError;
+use crate::storage::transfer::{TransferError, Watch};
 
 /// What is wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,34 +154,59 @@ async fn compare(context: &Context, node: &NodeBackup, manifest: &Manifest) -> a
 /// Reads objects and compares them with what was recorded.
 async fn read_all(context: &Context, node: &NodeBackup, objects: Vec<&Object>) -> anyhow::Result<Vec<Finding>> {
     let transfer = context.monitor.transfer("verify", objects.iter().map(|object| object.size).sum());
-    let watch = context.watch(&transfer.counters);
-    let part_size = context.config.storage.multipart_chunksize;
-    let check = async |object: &Object| {
+    let reader = Reader {
+        storage: context.storage.clone(),
+        fqdn: node.fqdn.clone(),
+        watch: context.watch(&transfer.counters),
+        part_size: context.config.storage.multipart_chunksize,
+    };
+    let objects = objects.into_iter().cloned().collect();
+    let mut work = on_threads(context.storage.files_in_flight(), objects, move |object: Object| {
+        let reader = reader.clone();
+        async move { reader.check(&object).await }
+    });
+    let all = async {
+        let mut findings = Vec::new();
+        while let Some(checked) = work.recv().await {
+            findings.extend(checked?);
+        }
+        anyhow::Ok(findings)
+    };
+    context.interrupt.or(all).await.context("could not read the backup")
+}
+
+/// Reads objects of one node.
+#[derive(Debug, Clone)]
+struct Reader {
+    storage: Storage,
+    fqdn: Fqdn,
+    watch: Watch,
+    part_size: u64,
+}
+
+impl Reader {
+    async fn check(&self, object: &Object) -> anyhow::Result<Option<Finding>> {
         let recorded = object.recorded_md5();
         if object.sha256.is_none() && recorded == RecordedMd5::Unknown {
             return Ok(None);
         }
-        let key = context.storage.layout().recorded(&node.fqdn, &object.path)?;
-        let part_size = object.sha256.is_none().then_some(part_size);
-        let found = match context.storage.digest_object(&key, part_size, &watch).await {
+        let key = self.storage.layout().recorded(&self.fqdn, &object.path)?;
+        let part_size = object.sha256.is_none().then_some(self.part_size);
+        let found = match self.storage.digest_object(&key, part_size, &self.watch).await {
             Ok(found) => found,
             Err(TransferError::Storage(error)) if matches!(error.source, object_store::Error::NotFound { .. }) => {
                 return Ok(Some(Finding { path: object.path.to_string(), fault: Fault::Missing }));
             }
-            Err(error) => return Err(anyhow::Error::from(error)),
+            Err(error) => return Err(error.into()),
         };
-        watch.counters.add_file();
+        self.watch.counters.add_file();
         let same = match object.sha256 {
             Some(sha256) => found.sha256 == sha256,
             None => found.md5.as_ref().and_then(|md5| md5.matches(&recorded)).unwrap_or(true),
         };
         let finding = Finding { path: object.path.to_string(), fault: Fault::WrongContent };
         Ok((!same || found.size != object.size).then_some(finding))
-    };
-    let work = futures::stream::iter(objects).map(check).buffer_unordered(context.storage.files_in_flight());
-    let findings: Vec<Option<Finding>> =
-        context.interrupt.or(work.try_collect()).await.context("could not read the backup")?;
-    Ok(findings.into_iter().flatten().collect())
+    }
 }
 
 impl VerifyReport {

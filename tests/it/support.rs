@@ -1,10 +1,14 @@
 //! What the tests share.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use crate::lab::medusa::Medusa;
+use crate::lab::cql::Session;
+use crate::lab::medusa::{Medusa, Run};
 use crate::lab::node::{Node, Options, Release};
+use crate::lab::unique;
 
 /// The program under test.
 pub fn binary() -> &'static Path {
@@ -24,4 +28,122 @@ pub fn node(release: Release) -> Node {
 
 pub fn medusa(node: &Node) -> Medusa {
     Medusa::new(binary(), node)
+}
+
+/// A keyspace name that no other test of this run has.
+pub fn keyspace(name: &str) -> String {
+    format!("{name}_{}", unique())
+}
+
+/// Creates a keyspace with one indexed table of so many rows.
+pub fn load(session: &Session, keyspace: &str, rows: u32) {
+    session.run(&format!(
+        "CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}
+         CREATE TABLE {keyspace}.t (id int PRIMARY KEY, v text)
+         CREATE INDEX {keyspace}_t_v ON {keyspace}.t (v)"
+    ));
+    insert(session, keyspace, 0..rows);
+}
+
+pub fn insert(session: &Session, keyspace: &str, ids: std::ops::Range<u32>) {
+    for id in ids {
+        session.query(&format!("INSERT INTO {keyspace}.t (id, v) VALUES ({id}, 'value {}')", id % 7));
+    }
+}
+
+/// Rows of the table that `load` made, and an answer of its index.
+pub fn answers(session: &Session, keyspace: &str) -> [Vec<Vec<String>>; 2] {
+    [
+        session.rows(&format!("SELECT * FROM {keyspace}.t")),
+        session.rows(&format!("SELECT id FROM {keyspace}.t WHERE v = 'value 3'")),
+    ]
+}
+
+/// Puts a program before nodetool: `$REAL` is the real one, `$*` the arguments.
+pub fn wrap_nodetool(medusa: &mut Medusa, node: &Node, body: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = medusa.folder.path().join("nodetool");
+    let real = node.program("nodetool");
+    std::fs::write(&path, format!("#!/bin/sh\nREAL={}\n{body}", real.display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    medusa.set("cassandra", "nodetool_executable", &path.display().to_string());
+}
+
+/// An executable shell script in the folder of a medusa.
+pub fn program(medusa: &Medusa, name: &str, body: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = medusa.folder.path().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// The pid of the node's Cassandra.
+pub fn pid(node: &Node) -> String {
+    std::fs::read_to_string(node.path("pid")).unwrap().trim().to_owned()
+}
+
+/// The names that list-backups shows, with whether they are finished.
+pub fn listed(medusa: &Medusa) -> BTreeMap<String, bool> {
+    let documents = medusa.ok(&["list-backups", "--show-all", "--output", "json"]).json();
+    let of =
+        |document: &serde_json::Value| (document["name"].as_str().unwrap().to_owned(), !document["finished"].is_null());
+    documents.as_array().unwrap().iter().map(of).collect()
+}
+
+/// Objects of a manifest, by path.
+pub fn manifest_objects(manifest: &Path) -> BTreeMap<String, serde_json::Value> {
+    let document: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+    let sections = document.as_array().unwrap().iter();
+    let objects = sections.flat_map(|section| section["objects"].as_array().unwrap().clone());
+    objects.map(|object| (object["path"].as_str().unwrap().to_owned(), object)).collect()
+}
+
+/// The manifest of one node backup.
+pub fn manifest(medusa: &Medusa, fqdn: &str, name: &str) -> PathBuf {
+    medusa.bucket().join(fqdn).join(name).join("meta/manifest.json")
+}
+
+/// The first object of a backup whose path ends so, as a file.
+pub fn object_file(medusa: &Medusa, fqdn: &str, name: &str, contains: &str, end: &str) -> PathBuf {
+    let objects = manifest_objects(&manifest(medusa, fqdn, name));
+    let found = objects.keys().find(|path| path.contains(contains) && path.ends_with(end));
+    medusa.bucket().join(found.unwrap_or_else(|| panic!("no object {contains}…{end} in {objects:?}")))
+}
+
+/// Waits for something that a process brings about.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Random numbers that can be had again: `SEED` in the environment, else the time; printed either way.
+pub struct Random(u64);
+
+impl Random {
+    pub fn seeded(test: &str) -> Self {
+        let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
+        println!("{test}: SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit.max(1)
+    }
+}
+
+/// A failed run says what is wrong, and with what exit code.
+#[track_caller]
+pub fn assert_fails(run: &Run, code: i32, parts: &[&str]) {
+    assert_eq!(run.code, code, "{run}");
+    assert!(run.stderr.contains("error: "), "{run}");
+    for part in parts {
+        assert!(run.stderr.contains(part), "{part:?} is not in {run}");
+    }
 }

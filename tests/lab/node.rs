@@ -273,6 +273,10 @@ impl Node {
             while Path::new(&format!("/proc/{}/fd", pid.trim())).exists() && !is_zombie(pid.trim()) {
                 std::thread::sleep(Duration::from_millis(20));
             }
+            // The threads of a killed process let go of their sockets one by one.
+            while self.is_up() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let _ = std::fs::remove_file(self.path("pid"));
         }
     }

@@ -1,0 +1,46 @@
+# make demo   the main job on a real Cassandra: back up, destroy, restore, compare
+# make test   all tests
+# make lint   format, clippy, documentation, licences
+# make bench  speed, side by side with cp -r
+
+CARGO ?= cargo
+DENY := .cache/tools/bin/cargo-deny
+# Tests boot Cassandra nodes of about 0.9 GiB each.
+TEST_THREADS ?= 3
+
+.PHONY: all setup demo test lint bench audit clean
+
+all:
+	$(CARGO) build --release --locked
+
+setup:
+	tests/lab/setup.sh
+
+demo: setup
+	$(CARGO) build --locked --bin medusa --example demo
+	$(CARGO) run --quiet --locked --example demo
+
+test: setup
+	$(CARGO) test --locked --lib
+	$(CARGO) test --locked --test it -- --test-threads=$(TEST_THREADS)
+
+lint: $(DENY)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(DENY) --locked check bans licenses sources
+
+# The database of advisories lies on GitHub.
+audit: $(DENY)
+	$(DENY) --locked check advisories
+
+$(DENY):
+	$(CARGO) install --locked --root .cache/tools cargo-deny --version 0.20.2
+
+bench:
+	$(CARGO) build --release --locked
+	$(CARGO) bench --locked --bench speed
+
+clean:
+	$(CARGO) clean
+	rm -rf .cache

@@ -1,0 +1,164 @@
+//! The command line and the configuration, without a node.
+
+use std::process::Command;
+
+use crate::lab::medusa::{Medusa, Run, finish};
+use crate::support::{assert_fails, binary};
+
+fn medusa() -> Medusa {
+    Medusa::without_node(binary())
+}
+
+fn bare(arguments: &[&str]) -> Run {
+    finish(Command::new(binary()).args(arguments).output().unwrap(), "medusa", arguments)
+}
+
+#[test]
+fn help_and_version_need_no_configuration() {
+    let help = bare(&["--help"]).expect_code(0).stdout;
+    for command in
+        ["backup-node", "restore-node", "list-backups", "status", "verify", "download", "delete-backup", "config"]
+    {
+        assert!(help.contains(command), "{help}");
+    }
+    assert_eq!(bare(&["--version"]).expect_code(0).stdout, format!("{}\n", env!("CARGO_PKG_VERSION")));
+    assert!(bare(&["backup", "--help"]).expect_code(0).stdout.contains("--use-existing-snapshot"));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for arguments in [
+        vec!["no-such-command"],
+        vec!["status"],
+        vec!["backup-node", "--mode", "partial"],
+        vec!["backup-node", "--use-existing-snapshot"],
+        vec!["restore-node"],
+        vec!["list-backups", "--output", "xml"],
+    ] {
+        let run = bare(&arguments).expect_code(2);
+        assert!(run.stdout.is_empty() && run.stderr.contains("error: "), "{run}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(bare(&["completions", shell]).expect_code(0).stdout.contains("backup-node"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    bare(&["man-pages", folder.path().to_str().unwrap()]).expect_code(0);
+    let pages = std::fs::read_dir(folder.path()).unwrap().count();
+    assert!(pages > 8, "{pages} pages");
+}
+
+#[test]
+fn a_missing_or_broken_configuration_ends_with_2_and_says_where() {
+    assert_fails(&bare(&["list-backups"]), 2, &["/etc/medusa/medusa.ini does not exist", "--config-file"]);
+    assert_fails(&bare(&["--config-file", "/no/such.ini", "list-backups"]), 2, &["could not read", "/no/such.ini"]);
+    let folder = tempfile::tempdir().unwrap();
+    let ini = folder.path().join("m.ini");
+    let run = |text: &str| {
+        std::fs::write(&ini, text).unwrap();
+        bare(&["--config-file", ini.to_str().unwrap(), "list-backups"])
+    };
+    const OK: &str = "[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = /tmp/none\n";
+    assert_fails(&run("bucket_name = b\n"), 2, &["m.ini: line 1", "before the first [section]"]);
+    assert_fails(&run(&format!("{OK}prefix = p1\nprefix = p2\n")), 2, &["m.ini: line 6", "already given on line 5"]);
+    assert_fails(&run("[storage]\nstorage_provider = local\n"), 2, &["bucket_name is missing in [storage]"]);
+    assert_fails(&run("[storage]\nbucket_name = b\n"), 2, &["storage_provider is missing"]);
+    assert_fails(&run("[storage]\nbucket_name = b\nstorage_provider = local\n"), 2, &["base_path is missing"]);
+    assert_fails(
+        &run(&format!("{OK}multipart_chunksize = much\n")),
+        2,
+        &["multipart_chunksize", "\"much\"", "m.ini:5"],
+    );
+    assert_fails(&run(&format!("{OK}[cassandra]\nstop_cmd = 'x\n")), 2, &["stop_cmd", "balanced quotes"]);
+    assert_fails(
+        &run("[storage]\nbucket_name = b\nstorage_provider = carrier_pigeon\n"),
+        2,
+        &["carrier_pigeon", "hint:"],
+    );
+}
+
+#[test]
+fn an_unreadable_configuration_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root may read everything, but no folder is a file.
+    assert_fails(
+        &bare(&["--config-file", folder.path().to_str().unwrap(), "status", "--backup-name", "x"]),
+        2,
+        &["could not read the configuration", folder.path().to_str().unwrap()],
+    );
+}
+
+#[test]
+fn unknown_keys_are_warned_of_once_and_ignored() {
+    let mut medusa = medusa();
+    medusa.set("storage", "buket_name", "x");
+    let run = medusa.ok(&["list-backups"]);
+    assert_eq!(run.stderr.matches("buket_name").count(), 1, "{run}");
+    assert!(run.stderr.contains("WARNING"), "{run}");
+    let plain = medusa.ok(&["--without-log-timestamp", "list-backups"]);
+    assert!(plain.stderr.starts_with("WARNING: "), "{plain}");
+}
+
+#[test]
+fn config_shows_every_value_with_its_origin_and_no_secret() {
+    let mut medusa = medusa();
+    medusa.set("cassandra", "cql_password", "hunter2");
+    medusa.set("cassandra", "start_cmd", "one\n  two");
+    medusa.env("MEDUSA_CQL_USERNAME", "of-the-environment");
+    let run = medusa.ok(&["config", "--prefix", "of-the-flag"]);
+    for part in [
+        "cql_password = ****",
+        "; environment variable MEDUSA_CQL_USERNAME\ncql_username = of-the-environment",
+        "; --prefix\nprefix = of-the-flag",
+        "; default\nregion = default",
+        "fqdn = 127.0.0.1",
+        ";key_file is not set",
+    ] {
+        assert!(run.stdout.contains(part), "{part:?} is not in {run}");
+    }
+    assert!(run.stdout.contains("medusa.ini:"), "{run}");
+    let document = medusa.ok(&["config", "--output", "json"]).json();
+    assert_eq!(document["sections"]["cassandra"]["cql_password"]["value"], "****");
+    assert!(!format!("{run}{document}").contains("hunter2"));
+    // What it prints is a configuration again.
+    let again = medusa.folder.path().join("again.ini");
+    std::fs::write(&again, run.stdout.replace("cql_password = ****", "")).unwrap();
+    let second = bare(&["--config-file", again.to_str().unwrap(), "config"]).expect_code(0);
+    assert!(second.stdout.contains("prefix = of-the-flag"), "{second}");
+}
+
+#[test]
+fn the_log_file_gets_what_stderr_gets() {
+    let mut medusa = medusa();
+    let log = medusa.folder.path().join("medusa.log");
+    medusa.set("logging", "enabled", "True");
+    medusa.set("logging", "file", log.to_str().unwrap());
+    medusa.set("logging", "format", "%(levelname)s %(message)s");
+    medusa.set("storage", "typo", "x");
+    medusa.ok(&["list-backups"]);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("WARNING") && text.contains("typo"), "{text}");
+}
+
+#[test]
+fn an_empty_bucket_is_no_error() {
+    let medusa = medusa();
+    assert_eq!(medusa.ok(&["list-backups"]).stdout, "");
+    assert_eq!(medusa.ok(&["list-backups", "--output", "json"]).stdout, "[]\n");
+    assert_eq!(
+        medusa.ok(&["get-last-complete-cluster-backup"]).stdout,
+        "Could not find any full backup for the cluster\n"
+    );
+    assert_eq!(medusa.run(&["status", "--backup-name", "x", "--output", "json"]).expect_code(1).stdout, "{}\n");
+    for command in ["status", "verify", "fetch-tokenmap", "delete-backup"] {
+        assert_fails(
+            &medusa.run(&[command, "--backup-name", "x"]),
+            1,
+            &["there is no backup x", "hint: medusa list-backups"],
+        );
+    }
+    assert!(!medusa.bucket().exists(), "reading must not create anything");
+}

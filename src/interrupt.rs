@@ -55,6 +55,7 @@ impl Interrupt {
         let number = self.signal.load(Ordering::SeqCst);
         let name = Signal::try_from(number).map_or("a signal", Signal::as_str);
         Failure::interrupted(number, format!("interrupted by {name}"))
+            .hint("the same command, run again, does the rest")
     }
 
     /// Fails once a signal came. For loops that do not wait for anything else.

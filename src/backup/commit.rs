@@ -1,11 +1,11 @@
 //! How a backup begins to exist and how it is finished: the order of writes is what makes it safe.
 //!
 //! Begin: `meta/schema.cql` (from here the backup exists, unfinished), the rest of `meta/`, the index. Then the data files.
-//! Finish: everything is made durable, then `meta/manifest.json` is created (from here it is finished), then the index, the
-//! latest marker and the summary.
+//! Finish: everything is made durable, then `meta/manifest.json` is created (from here it is finished), then the latest
+//! marker, the summary and the index, whose `finished` entry is the last.
 //!
 //! A crash after `schema.cql` leaves an unfinished backup, which the same command continues. A crash after the manifest
-//! leaves a finished one whose index lags behind; readers look at `meta/`, and the same command mends the index.
+//! leaves a finished one without a `finished` entry; readers look at `meta/`, and the same command writes what is missing.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -96,10 +96,10 @@ impl Writing<'_> {
     pub async fn publish(&self, backup: &NodeBackup, manifest: Bytes, facts: &Published) -> anyhow::Result<()> {
         let layout = self.storage.layout();
         let finished = backup.finished.context("the backup has no manifest")?;
-        self.index(IndexKind::Manifest, manifest).await?;
-        self.index(IndexKind::Finished(finished), finished.to_string()).await?;
-        self.storage.replace(&layout.latest_tokenmap(self.fqdn), facts.tokenmap.clone()).await?;
-        self.storage.replace(&layout.latest_name(self.fqdn), self.name.to_string().into()).await?;
+        if self.is_newest(finished).await? {
+            self.storage.replace(&layout.latest_tokenmap(self.fqdn), facts.tokenmap.clone()).await?;
+            self.storage.replace(&layout.latest_name(self.fqdn), self.name.to_string().into()).await?;
+        }
         let summary = Summary {
             version: Summary::VERSION,
             mode: backup.mode,
@@ -114,29 +114,42 @@ impl Writing<'_> {
             written_by: env!("CARGO_PKG_VERSION").into(),
         };
         let summary = serde_json::to_vec(&summary)?;
-        Ok(self.storage.replace(&layout.summary(self.name, self.fqdn), summary.into()).await?)
+        self.storage.replace(&layout.summary(self.name, self.fqdn), summary.into()).await?;
+        self.index(IndexKind::Manifest, manifest).await?;
+        self.index(IndexKind::Finished(finished), finished.to_string()).await
     }
 
-    /// Writes the index anew if the run that finished the backup did not come to it.
-    pub async fn mend_index(&self, backup: &NodeBackup) -> anyhow::Result<()> {
-        let Some(finished) = backup.finished else { return Ok(()) };
-        let layout = self.storage.layout();
-        let entry = layout.index_entry(self.name, self.fqdn, IndexKind::Finished(finished));
-        if self.storage.head(&entry).await?.is_some() {
-            return Ok(());
-        }
-        let read = async |meta| self.storage.read(&layout.meta(self.fqdn, self.name, meta)).await;
-        let (Some(manifest), Some(tokenmap)) = (read(Meta::Manifest).await?, read(Meta::Tokenmap).await?) else {
-            return Ok(());
+    /// Whether no other backup of the node that the latest marker names was finished later.
+    async fn is_newest(&self, finished: i64) -> anyhow::Result<bool> {
+        let Some(latest) = self.storage.latest_name(self.fqdn).await? else { return Ok(true) };
+        let latest = self.storage.node_backup(self.fqdn, &latest).await?;
+        Ok(latest.and_then(|latest| latest.finished).is_none_or(|other| other <= finished))
+    }
+
+    /// Whether [`Self::publish`] came to its end.
+    pub async fn is_published(&self, backup: &NodeBackup) -> anyhow::Result<bool> {
+        let Some(finished) = backup.finished else { return Ok(false) };
+        let entry = self.storage.layout().index_entry(self.name, self.fqdn, IndexKind::Finished(finished));
+        Ok(self.storage.head(&entry).await?.is_some())
+    }
+
+    /// Publishes a backup from what it stored. Returns its manifest.
+    pub async fn publish_stored(&self, backup: &NodeBackup) -> anyhow::Result<Manifest> {
+        let read = async |meta| {
+            let key = self.storage.layout().meta(self.fqdn, self.name, meta);
+            let content = self.storage.read(&key).await?;
+            content.with_context(|| format!("{} is missing", self.storage.name_of(key.path())))
         };
-        let parsed = Manifest::parse(&manifest)?;
+        let (bytes, tokenmap) = (read(Meta::Manifest).await?, read(Meta::Tokenmap).await?);
+        let manifest = Manifest::parse(&bytes)?;
         let facts = Published {
             tokenmap,
             version: self.storage.server_version(self.fqdn, self.name).await?,
-            all: Amount { files: parsed.object_count(), bytes: parsed.total_bytes() },
+            all: Amount { files: manifest.object_count(), bytes: manifest.total_bytes() },
             uploaded: Amount::default(),
         };
-        self.publish(backup, manifest, &facts).await
+        self.publish(backup, bytes, &facts).await?;
+        Ok(manifest)
     }
 
     async fn create_meta(&self, meta: Meta, content: impl Into<Bytes>) -> anyhow::Result<()> {

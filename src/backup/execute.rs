@@ -139,7 +139,7 @@ impl Execution {
     async fn store(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
         let source = &file.source;
         match &file.action {
-            Action::Keep(stored) => Ok(kept(stored, source, stored.sha256)),
+            Action::Keep(stored) => Ok(kept(stored, source, stored.sha256, Checked::Without)),
             Action::Upload if !file.taken => self.upload(table, file).await,
             // The content decides the key, so it is read first.
             Action::Upload => self.upload_under_content_key(table, file, None).await,
@@ -147,11 +147,12 @@ impl Execution {
                 let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && s.recorded_md5() != RecordedMd5::Unknown);
                 let part_size = needs_md5.then_some(self.part_size);
                 let digest = digest_file(&source_file(source), part_size, &self.quiet())?;
+                let checked = self.checked(source, &digest)?;
                 for stored in stored {
                     if self.has_content(stored, &digest).await? {
                         self.watch.counters.add_file();
                         self.watch.counters.add_bytes(source.size);
-                        return Ok(kept(stored, source, Some(digest.sha256)));
+                        return Ok(kept(stored, source, Some(digest.sha256), checked));
                     }
                 }
                 if file.taken {
@@ -203,15 +204,16 @@ impl Execution {
             None => digest_file(&source_file(source), None, &self.quiet())?,
         };
         let key = self.storage.layout().data(&self.fqdn, self.pool(), table, &source.file, Some(&digest.sha256));
-        let (_, created, checked) = self.create(file, &key).await?;
+        let (digest, created, checked) = self.create(file, &key).await?;
         if created == Created::New {
             return Ok(uploaded(&key, source, &digest, checked));
         }
         // The key is named after the content: a run that was killed left it, if its size agrees.
         let found = self.storage.head(&key).await?.map(|meta| meta.size);
         if found == Some(source.size) {
-            let stored = Stored { key, size: source.size, sha256: Some(digest.sha256), md5: None, mtime: None };
-            return Ok(kept(&stored, source, Some(digest.sha256)));
+            let sha256 = Some(digest.sha256);
+            let stored = Stored { key, size: source.size, sha256, md5: None, mtime: None, corrupt: false };
+            return Ok(kept(&stored, source, sha256, checked));
         }
         let object = self.storage.name_of(key.path());
         Err(TransferError::WrongContent { object, expected: source.size, found: found.unwrap_or_default() })
@@ -236,6 +238,16 @@ impl Execution {
                 let checked = if expected.is_some() { Checked::Good } else { Checked::Without };
                 Ok((upload.digest, upload.created, checked))
             }
+        }
+    }
+
+    /// Compares a content that was read with the SSTable's own digest.
+    fn checked(&self, source: &SnapshotFile, digest: &ContentDigest) -> Result<Checked, TransferError> {
+        match expected_crc32(source) {
+            None => Ok(Checked::Without),
+            Some(expected) if expected == digest.crc32 => Ok(Checked::Good),
+            Some(_) if self.allow_corrupt => Ok(Checked::Corrupt),
+            Some(expected) => Err(TransferError::Corrupt { path: source.path.clone(), expected, found: digest.crc32 }),
         }
     }
 
@@ -272,16 +284,21 @@ fn source_file(file: &SnapshotFile) -> SourceFile {
     SourceFile { path: file.path.clone(), size: file.size, mtime: file.mtime }
 }
 
-fn kept(stored: &Stored, source: &SnapshotFile, sha256: Option<crate::model::digest::Sha256>) -> Done {
+fn kept(
+    stored: &Stored,
+    source: &SnapshotFile,
+    sha256: Option<crate::model::digest::Sha256>,
+    checked: Checked,
+) -> Done {
     let object = Object {
         path: stored.key.as_str().into(),
         md5: stored.md5.clone(),
         size: stored.size,
         sha256,
         mtime: Some(source.mtime),
-        corrupt: false,
+        corrupt: checked == Checked::Corrupt,
     };
-    Done { object, uploaded: false, digest_checked: false }
+    Done { object, uploaded: false, digest_checked: checked != Checked::Without }
 }
 
 fn uploaded(key: &ObjectKey, source: &SnapshotFile, digest: &ContentDigest, checked: Checked) -> Done {

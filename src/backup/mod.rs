@@ -30,8 +30,9 @@ use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::{Failure, one_line};
 use crate::model::backups::{BackupMode, NodeBackup};
-use crate::model::names::BackupName;
+use crate::model::names::{BackupName, TableFolder};
 use crate::model::units;
+use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
 
 /// Manifests that are read to learn what is stored already.
@@ -50,6 +51,9 @@ pub struct BackupOptions {
     pub use_existing_snapshot: bool,
     pub allow_corrupt: bool,
 }
+
+/// Pauses before a snapshot whose tag somebody else took is taken again.
+const RETAKES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// One backup of this node.
 #[derive(Debug)]
@@ -91,18 +95,29 @@ impl<'a> NodeBackupRun<'a> {
 
     /// Says what a backup would do. Takes no snapshot: what is in memory only does not count.
     pub async fn dry_run(&self) -> anyhow::Result<DryRun> {
-        let resumed = self.check_name().await?;
+        let begun = self.begun().await?;
+        if let Some(backup) = begun.as_ref().filter(|backup| backup.finished.is_some()) {
+            return Err(self.exists_already(backup).into());
+        }
         let cql = self.context.cql(&self.yaml).await?;
         let facts = ClusterFacts::gather(&cql, &self.context.resolver).await?;
         let folders = self.data_directories();
         let tables = if self.options.use_existing_snapshot {
             self.existing_snapshot()?.tables()?
         } else {
-            tokio::task::spawn_blocking(move || snapshot::live_tables(&folders)).await??
+            let mut tables = tokio::task::spawn_blocking(move || snapshot::live_tables(&folders)).await??;
+            // Dropped tables leave folders behind.
+            let live = required_tables(&cql).await?;
+            let is_live = |table: &TableFolder, live: &LiveTable| {
+                live.keyspace == table.keyspace && live.name == table.table() && Some(&*live.id) == table.id()
+            };
+            tables.retain(|found| live.iter().any(|live| is_live(&found.table, live)));
+            tables
         };
         let plan = self.plan(tables).await?;
         Ok(DryRun {
-            resumed: resumed.is_some(),
+            resumed: begun.is_some(),
+            snapshot: (self.snapshot_tag(), self.options.use_existing_snapshot),
             version: facts.version,
             tables: plan.tables.len(),
             totals: plan.totals(),
@@ -122,9 +137,12 @@ impl<'a> NodeBackupRun<'a> {
             context.storage.location(),
             options.mode
         ));
-        let resumed = context.interrupt.or(self.check_name()).await?;
-        if let Some(begun) = &resumed {
-            let at = units::local_time(begun.started);
+        let begun = context.interrupt.or(self.begun()).await?;
+        if let Some(backup) = &begun {
+            if backup.finished.is_some() {
+                return self.tidy_up(backup, begin).await;
+            }
+            let at = units::local_time(backup.started);
             context.monitor.title(&format!("  continues the backup that was started {at}"));
         }
         let existing = if options.use_existing_snapshot { Some(self.existing_snapshot()?) } else { None };
@@ -137,12 +155,12 @@ impl<'a> NodeBackupRun<'a> {
             context.interrupt.or(turn).await?;
         }
         let snapshot = match existing {
-            Some(snapshot) => Taken { snapshot, reused: true },
+            Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
             None => self.take_snapshot(&cql).await?,
         };
         let work = async {
-            self.settle_schema(&cql, &schema, &snapshot, resumed.is_some()).await?;
-            self.store(&snapshot.snapshot).await
+            self.settle_schema(&cql, &schema, &snapshot, begun.is_some()).await?;
+            self.store(&snapshot).await
         };
         let committed = match context.interrupt.or(work).await {
             // From here on it is quicker to end well than to stop.
@@ -164,23 +182,13 @@ impl<'a> NodeBackupRun<'a> {
         Ok(outcome)
     }
 
-    /// Refuses a name that is finished, or that Medusa would confuse with another one. Returns the backup to continue.
-    async fn check_name(&self) -> anyhow::Result<Option<NodeBackup>> {
+    /// The backup of this name, if there is one. Refuses a name that Medusa would confuse with another one.
+    async fn begun(&self) -> anyhow::Result<Option<NodeBackup>> {
         let (context, options) = (self.context, self.options);
         let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
         let begun = storage.node_backup(fqdn, name).await?;
         match &begun {
-            Some(backup) if backup.finished.is_some() => {
-                self.writing().mend_index(backup).await?;
-                if !options.keep_snapshot {
-                    // The run that finished the backup may have been killed before it came to this.
-                    Snapshot::of(&name.snapshot_tag(), &self.data_directories()).clear(&self.nodetool).await?;
-                }
-                let at = units::local_time(backup.finished.unwrap_or_default());
-                return Err(Failure::failed(format!("backup {name} of {fqdn} already exists; it was finished {at}"))
-                    .hint("take another --backup-name, or delete it first with medusa delete-backup")
-                    .into());
-            }
+            Some(backup) if backup.finished.is_some() => return Ok(begun),
             Some(backup) if backup.mode != options.mode => {
                 return Err(Failure::failed(format!("backup {name} of {fqdn} was begun in {} mode", backup.mode))
                     .hint(format!(
@@ -193,6 +201,9 @@ impl<'a> NodeBackupRun<'a> {
         }
         for folder in storage.folders(&storage.layout().node(fqdn)).await? {
             let Some(other) = storage.layout().backup_folder(fqdn, &folder) else { continue };
+            if other != *name && name.as_str().starts_with(other.as_str()) {
+                tracing::warn!("cassandra-medusa would delete {name} together with {other}, whose name begins it");
+            }
             if other != *name && other.as_str().starts_with(name.as_str()) {
                 return Err(Failure::usage(format!("backup name {name:?} is the beginning of the name of backup {other}", name = name.as_str()))
                     .hint("cassandra-medusa would delete both when it deletes the shorter one; take a name that ends differently")
@@ -202,9 +213,56 @@ impl<'a> NodeBackupRun<'a> {
         Ok(begun)
     }
 
+    fn exists_already(&self, backup: &NodeBackup) -> Failure {
+        let at = units::local_time(backup.finished.unwrap_or_default());
+        Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
+            .hint("take another --backup-name, or delete it first with medusa delete-backup")
+    }
+
+    /// Does what a run that was killed after the commit did not come to.
+    ///
+    /// # Errors
+    /// There is nothing to do: the name is taken.
+    async fn tidy_up(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
+        let (context, options) = (self.context, self.options);
+        let published = self.writing().is_published(backup).await?;
+        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
+        // One that was handed to us for a backup that is published may be another one.
+        let leftover = !options.keep_snapshot && !(options.use_existing_snapshot && published) && snapshot.exists()?;
+        if published && !leftover {
+            return Err(self.exists_already(backup).into());
+        }
+        let at = units::local_time(backup.finished.unwrap_or_default());
+        context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
+        if leftover {
+            snapshot.clear(&self.nodetool).await?;
+        }
+        let manifest = self.writing().publish_stored(backup).await?;
+        let all = Amount { files: manifest.object_count(), bytes: manifest.total_bytes() };
+        Ok(BackupOutcome {
+            name: backup.name.clone(),
+            fqdn: backup.fqdn.clone(),
+            mode: backup.mode,
+            started: backup.started,
+            finished: backup.finished.unwrap_or_default(),
+            all,
+            uploaded: Amount::default(),
+            kept: all,
+            digests_checked: 0,
+            corrupt: Vec::new(),
+            took: begin.elapsed(),
+        })
+    }
+
+    /// Of the snapshot that is backed up.
+    fn snapshot_tag(&self) -> String {
+        let name = &self.options.name;
+        if self.options.use_existing_snapshot { name.to_string() } else { name.snapshot_tag() }
+    }
+
     fn existing_snapshot(&self) -> anyhow::Result<Snapshot> {
-        let tag = self.options.name.as_str();
-        let snapshot = Snapshot::of(tag, &self.data_directories());
+        let tag = self.snapshot_tag();
+        let snapshot = Snapshot::of(&tag, &self.data_directories());
         if !snapshot.exists()? {
             return Err(Failure::failed(format!("there is no snapshot {tag} on this node"))
                 .hint(format!("--use-existing-snapshot needs one: nodetool snapshot -t {tag}"))
@@ -231,13 +289,13 @@ impl<'a> NodeBackupRun<'a> {
     /// is being taken could not be cleared.
     async fn take_snapshot(&self, cql: &Cql) -> anyhow::Result<Taken> {
         let begin = Instant::now();
-        let snapshot = Snapshot::of(&self.options.name.snapshot_tag(), &self.data_directories());
+        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
         let before = required_tables(cql).await?;
         if snapshot.exists()? {
             match snapshot.check(&before) {
                 Ok(()) => {
                     self.context.monitor.step("snapshot", &format!("{} was there", snapshot.tag()), begin.elapsed());
-                    return Ok(Taken { snapshot, reused: true });
+                    return Ok(Taken { snapshot, reused: true, tables: before });
                 }
                 Err(error) => {
                     tracing::info!("{}; it is taken again", one_line(&error));
@@ -245,28 +303,36 @@ impl<'a> NodeBackupRun<'a> {
                 }
             }
         }
-        let taken = async {
-            self.context.interrupt.check()?;
-            self.nodetool.snapshot(snapshot.tag()).await?;
-            // A table that was dropped or created meanwhile may or may not be in it.
-            let after = required_tables(cql).await?;
-            let tables: Vec<_> = before.into_iter().filter(|table| after.contains(table)).collect();
-            snapshot.check(&tables)?;
-            anyhow::Ok(tables.len())
+        let mut pauses = RETAKES.iter();
+        let taken = loop {
+            let taken = self.take(cql, &snapshot, &before).await;
+            if taken.is_ok() {
+                break taken;
+            }
+            // The nodetool of a run that was killed goes on: it may have taken the tag since.
+            let taken_by_other = snapshot.exists()? && !self.context.interrupt.is_raised();
+            if let Err(uncleared) = snapshot.clear(&self.nodetool).await {
+                self.context.monitor.problem(&one_line(&uncleared));
+            }
+            match pauses.next() {
+                Some(pause) if taken_by_other => tokio::time::sleep(*pause).await,
+                _ => break taken,
+            }
         };
-        match taken.await {
-            Ok(tables) => {
-                let detail = format!("{}, {}", snapshot.tag(), units::counted(tables as u64, "table"));
-                self.context.monitor.step("snapshot", &detail, begin.elapsed());
-                Ok(Taken { snapshot, reused: false })
-            }
-            Err(error) => {
-                if let Err(uncleared) = snapshot.clear(&self.nodetool).await {
-                    self.context.monitor.problem(&one_line(&uncleared));
-                }
-                Err(error)
-            }
-        }
+        let tables = taken?;
+        let detail = format!("{}, {}", snapshot.tag(), units::counted(tables.len() as u64, "table"));
+        self.context.monitor.step("snapshot", &detail, begin.elapsed());
+        Ok(Taken { snapshot, reused: false, tables })
+    }
+
+    /// Returns the tables that are in it for certain: one that was dropped or created meanwhile may or may not be.
+    async fn take(&self, cql: &Cql, snapshot: &Snapshot, before: &[LiveTable]) -> anyhow::Result<Vec<LiveTable>> {
+        self.context.interrupt.check()?;
+        self.nodetool.snapshot(snapshot.tag()).await?;
+        let after = required_tables(cql).await?;
+        let tables: Vec<_> = before.iter().filter(|table| after.contains(table)).cloned().collect();
+        snapshot.check(&tables)?;
+        Ok(tables)
     }
 
     /// Stores the schema that belongs to the snapshot, if it is not the one that was stored first.
@@ -285,15 +351,21 @@ impl<'a> NodeBackupRun<'a> {
     }
 
     /// Plans and uploads.
-    async fn store(&self, snapshot: &Snapshot) -> anyhow::Result<Done> {
+    async fn store(&self, taken: &Taken) -> anyhow::Result<Done> {
         let (context, options) = (self.context, self.options);
         let begin = Instant::now();
-        let walked = snapshot.clone();
-        let tables = tokio::task::spawn_blocking(move || walked.tables()).await??;
+        let (snapshot, required) = (taken.snapshot.clone(), taken.tables.clone());
+        let walk = move || {
+            let tables = snapshot.tables()?;
+            // Somebody may clear it at any time. What goes from now on is missed when it is read.
+            snapshot.check(&required)?;
+            anyhow::Ok(tables)
+        };
+        let tables = tokio::task::spawn_blocking(walk).await??;
         let plan = self.plan(tables).await?;
         let totals = plan.totals();
         context.monitor.step("compare", &report::compared(&totals), begin.elapsed());
-        let moved = crate::monitor::Amount {
+        let moved = Amount {
             files: totals.upload.files + totals.compare.files,
             bytes: totals.upload.bytes + totals.compare.bytes,
         };
@@ -466,6 +538,8 @@ impl<'a> NodeBackupRun<'a> {
 struct Taken {
     snapshot: Snapshot,
     reused: bool,
+    /// Those that must be in it.
+    tables: Vec<LiveTable>,
 }
 
 #[derive(Debug)]

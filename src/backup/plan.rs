@@ -26,6 +26,8 @@ pub struct Stored {
     pub md5: Option<Box<str>>,
     /// Of the source file when it was stored or last compared.
     pub mtime: Option<i64>,
+    /// Stored on request although it did not match its digest.
+    pub corrupt: bool,
 }
 
 impl Stored {
@@ -72,6 +74,7 @@ impl StoredFiles {
             sha256: ours.and_then(|object| object.sha256),
             md5: objects.iter().find_map(|object| object.md5.clone()),
             mtime: ours.and_then(|object| object.mtime),
+            corrupt: ours.is_some_and(|object| object.corrupt),
             key: ObjectKey::listed(meta.location),
         };
         self.files.entry(place(&table, &file)).or_default().push(stored);
@@ -183,7 +186,8 @@ fn plan_file(source: SnapshotFile, table: &TableFolder, stored: &StoredFiles, ru
     let same_size: Vec<_> = stored.iter().filter(|stored| stored.size == source.size).cloned().collect();
     let same_file = |stored: &&Stored| stored.sha256.is_some() && stored.mtime == Some(source.mtime);
     let action = match same_size.iter().find(same_file) {
-        Some(stored) if !rules.always_compare => Action::Keep(stored.clone()),
+        // A corrupt one is looked at again: whether it may be kept is asked anew for every backup.
+        Some(stored) if !rules.always_compare && !stored.corrupt => Action::Keep(stored.clone()),
         _ if same_size.is_empty() => Action::Upload,
         _ => Action::Compare(same_size),
     };

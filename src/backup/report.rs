@@ -31,7 +31,7 @@ pub struct BackupOutcome {
 impl BackupOutcome {
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} complete on {}\n  {}, {}   {} uploaded ({}), {} already stored\n  started {}, finished {} ({}, {})\n  every uploaded byte hashed, {} checked against their digest\n",
+            "{} complete on {}\n  {}, {}   {} uploaded ({}), {} already stored\n  started {}, finished {} ({}{})\n  every byte that was read was hashed, {} checked against their digest\n",
             self.name,
             self.fqdn,
             counted(self.all.files, "file"),
@@ -42,13 +42,18 @@ impl BackupOutcome {
             local_time(self.started),
             local_time(self.finished),
             took(self.took),
-            rate(self.uploaded.bytes, self.took),
+            self.speed(),
             format_args!("{} Data.db", count(self.digests_checked)),
         );
         for file in &self.corrupt {
             text.push_str(&format!("  corrupt: {file} does not match its Digest.crc32 and was stored as it is\n"));
         }
         text
+    }
+
+    /// Of a run that uploaded something.
+    fn speed(&self) -> String {
+        if self.uploaded.bytes == 0 { String::new() } else { format!(", {}", rate(self.uploaded.bytes, self.took)) }
     }
 
     pub fn json(&self) -> Value {
@@ -76,6 +81,8 @@ impl BackupOutcome {
 #[derive(Debug)]
 pub struct DryRun {
     pub resumed: bool,
+    /// The snapshot that would be backed up, and whether it is there.
+    pub snapshot: (String, bool),
     pub version: ServerVersion,
     pub tables: usize,
     pub totals: Totals,
@@ -84,10 +91,14 @@ pub struct DryRun {
 impl DryRun {
     pub fn text(&self, name: &BackupName, fqdn: &Fqdn, location: &str, mode: BackupMode) -> String {
         let verb = if self.resumed { "continue backup" } else { "backup" };
+        let snapshot = match &self.snapshot {
+            (tag, true) => format!("{tag}, which is there"),
+            (tag, false) => format!("would be taken as {tag}; what is in memory only is not counted here"),
+        };
         format!(
-            "{verb} {name} of {fqdn} to {location} ({mode})          nothing has been written yet\n  cassandra  {}\n  snapshot   would be taken as {}; what is in memory only is not counted here\n  files      {} in {}\n",
+            "{verb} {name} of {fqdn} to {location} ({mode})          nothing has been written yet\n  cassandra  {}\n  snapshot   {}\n  files      {} in {}\n",
             self.version.release_version,
-            name.snapshot_tag(),
+            snapshot,
             compared(&self.totals),
             counted(self.tables as u64, "table"),
         )

@@ -28,7 +28,6 @@ pub struct Service<'a> {
     /// Where it listens: clients and, on its own address, its peers.
     native: Option<SocketAddr>,
     storage: SocketAddr,
-    thrift: SocketAddr,
 }
 
 impl<'a> Service<'a> {
@@ -41,7 +40,6 @@ impl<'a> Service<'a> {
             yaml,
             native: yaml.native_transport.then_some(native),
             storage: SocketAddr::new(listen, yaml.storage_port),
-            thrift: SocketAddr::new(native.ip(), yaml.thrift_port),
         })
     }
 
@@ -138,29 +136,20 @@ impl<'a> Service<'a> {
 
     /// One look by the rule of `health_check`.
     pub async fn check_health(&self) -> Result<(), Failure> {
-        let must_be_open = |what: &str, address: SocketAddr| {
-            if is_open(address) { Ok(()) } else { Err(Failure::failed(format!("the {what} port {address} is closed"))) }
-        };
-        match self.health_check {
-            HealthCheck::Thrift => must_be_open("thrift", self.thrift),
-            HealthCheck::Cql => self.check_cql().await,
-            HealthCheck::All => {
-                must_be_open("thrift", self.thrift)?;
-                must_be_open("storage", self.storage)?;
-                self.check_cql().await
-            }
+        if self.health_check == HealthCheck::All {
+            self.check_storage()?;
         }
+        self.check_cql().await
+    }
+
+    fn check_storage(&self) -> Result<(), Failure> {
+        let closed = || Failure::failed(format!("the storage port {} is closed", self.storage));
+        if is_open(self.storage) { Ok(()) } else { Err(closed()) }
     }
 
     /// Where clients are served, a query must be answered. A refused password is an answer, too.
     async fn check_cql(&self) -> Result<(), Failure> {
-        let Some(native) = self.native else {
-            return if is_open(self.storage) {
-                Ok(())
-            } else {
-                Err(Failure::failed(format!("the storage port {} is closed", self.storage)))
-            };
-        };
+        let Some(native) = self.native else { return self.check_storage() };
         if !is_open(native) {
             return Err(Failure::failed(format!("the CQL port {native} is closed")));
         }

@@ -82,7 +82,7 @@ impl Snapshot {
         Ok(folders)
     }
 
-    /// Checks that the snapshot is whole: `tables` are those that must be in it.
+    /// Checks that the snapshot is whole. `tables` are those that must be in it; none where somebody else took it.
     ///
     /// # Errors
     /// Names the tables or files that are missing.
@@ -96,21 +96,22 @@ impl Snapshot {
                 .hint("does config_file in [cassandra] name the cassandra.yaml of the node that nodetool talks to?")
                 .into());
         }
-        let found: BTreeSet<_> = folders
+        let found: BTreeSet<_> = folders.iter().map(|folder| identity(&folder.table)).collect();
+        let required: BTreeSet<_> = tables
             .iter()
-            .map(|folder| (folder.table.keyspace.as_str(), folder.table.table(), folder.table.id()))
+            .map(|table| (table.keyspace.as_str(), table.name.as_str(), Some(table.id.as_str())))
             .collect();
-        let missing = tables
-            .iter()
-            .filter(|table| !found.contains(&(table.keyspace.as_str(), table.name.as_str(), Some(table.id.as_str()))))
-            .map(|table| format!("{}.{}", table.keyspace, table.name));
+        let missing = required.difference(&found).map(|(keyspace, name, _)| format!("{keyspace}.{name}"));
         let missing: Vec<_> = missing.collect();
         if !missing.is_empty() {
             let count = units::counted(missing.len() as u64, "table");
             return Err(Failure::failed(format!("the snapshot {} lacks {count}", self.tag)).details(missing).into());
         }
         for (table, folders) in by_table(&folders) {
-            check_files(table, &folders)?;
+            let described = check_files(table, &folders)?;
+            if !described && required.contains(&identity(table)) {
+                bail!("the snapshot of {table} is not whole: {} has no manifest.json", folders[0].path.display());
+            }
         }
         Ok(())
     }
@@ -139,11 +140,9 @@ impl Snapshot {
         Ok(tables)
     }
 
-    /// Removes the snapshot: through nodetool, and where that fails or leaves something, by hand.
+    /// Removes the snapshot: through nodetool, and where that fails or leaves something, by hand. nodetool is asked even if
+    /// nothing is seen here: the node may keep its data elsewhere than its cassandra.yaml says.
     pub async fn clear(&self, nodetool: &Nodetool) -> anyhow::Result<()> {
-        if !self.exists()? {
-            return Ok(());
-        }
         let cleared = nodetool.clear_snapshot(&self.tag).await;
         let left = self.folders()?;
         if left.is_empty() {
@@ -214,6 +213,11 @@ fn subfolders(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Keyspace, name and id.
+fn identity(table: &TableFolder) -> (&str, &str, Option<&str>) {
+    (table.keyspace.as_str(), table.table(), table.id())
+}
+
 fn by_table(folders: &[Folder]) -> BTreeMap<&TableFolder, Vec<&Folder>> {
     let mut tables: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for folder in folders {
@@ -228,8 +232,10 @@ struct SnapshotManifest {
     files: Vec<String>,
 }
 
-/// One table may be spread over several data directories, with one manifest or with one in each.
-fn check_files(table: &TableFolder, folders: &[&Folder]) -> anyhow::Result<()> {
+/// One table may be spread over several data directories, with one manifest or with one in each. Returns whether there was
+/// one.
+fn check_files(table: &TableFolder, folders: &[&Folder]) -> anyhow::Result<bool> {
+    let mut described = false;
     for folder in folders {
         let path = folder.path.join("manifest.json");
         let bytes = match fs::read(&path) {
@@ -243,8 +249,9 @@ fn check_files(table: &TableFolder, folders: &[&Folder]) -> anyhow::Result<()> {
                 bail!("the snapshot of {table} lacks {file}, which {} names", path.display());
             }
         }
+        described = true;
     }
-    Ok(())
+    Ok(described)
 }
 
 fn walk(folder: &Path, index: Option<&str>, found: &mut Vec<SnapshotFile>) -> anyhow::Result<()> {

@@ -29,7 +29,6 @@ pub struct CassandraYaml {
     /// Whether the native port speaks TLS.
     pub native_tls: bool,
     pub storage_port: u16,
-    pub thrift_port: u16,
 }
 
 impl CassandraYaml {
@@ -37,7 +36,7 @@ impl CassandraYaml {
     /// A file that is missing or is not YAML, or that names no data directory.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| {
-            Failure::failed("could not read cassandra.yaml")
+            Failure::usage("could not read cassandra.yaml")
                 .cause(error)
                 .hint("config_file in [cassandra] of medusa.ini says where it is")
         })?;
@@ -77,7 +76,6 @@ impl CassandraYaml {
             native_port: native_port?,
             native_tls,
             storage_port: storage_port?,
-            thrift_port: keys.port("rpc_port", 9160)?,
         })
     }
 

@@ -25,6 +25,7 @@ pub struct Cli {
 
 /// Options that may stand before or after the command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// More messages; twice for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -41,7 +42,7 @@ pub struct GlobalArgs {
     /// Overrides `key_file` of [storage]
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<String>,
-    /// Overrides prefix
+    /// Overrides `prefix`
     #[arg(long, global = true, value_name = "NAME")]
     pub prefix: Option<String>,
     /// Acts as another host
@@ -50,7 +51,7 @@ pub struct GlobalArgs {
     /// Overrides `backup_grace_period_in_days`
     #[arg(long, global = true, value_name = "DAYS")]
     pub backup_grace_period_in_days: Option<String>,
-    /// Overrides username of [ssh]
+    /// Overrides `username` of [ssh]
     #[arg(long, global = true, value_name = "USER")]
     pub ssh_username: Option<String>,
     /// Overrides `key_file` of [ssh]
@@ -65,8 +66,9 @@ pub struct GlobalArgs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     #[default]
+    /// For people, as cassandra-medusa prints it
     Text,
-    /// One document.
+    /// One JSON document
     Json,
 }
 

@@ -149,7 +149,7 @@ impl LogFile {
             .replace("%(name)s", "medusa")
             .replace("%(message)s", message)
             + "\n";
-        if self.max_bytes > 0 && self.size + line.len() as u64 > self.max_bytes {
+        if self.max_bytes > 0 && self.size + line.len() as u64 >= self.max_bytes {
             let _ = self.rotate();
         }
         if self.file.write_all(line.as_bytes()).is_ok() {
@@ -190,7 +190,7 @@ mod tests {
             file: path.clone(),
             level: "info".into(),
             format: "%(levelname)s: %(message)s".into(),
-            max_bytes: 20,
+            max_bytes: 22,
             backup_count: 2,
         };
         let mut log = LogFile::open(&config).unwrap();

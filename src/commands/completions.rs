@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
@@ -32,6 +33,7 @@ pub struct ManPagesArgs {
 
 impl ManPagesArgs {
     pub fn run(&self) -> anyhow::Result<()> {
-        Ok(clap_mangen::generate_to(Cli::command(), &self.folder)?)
+        clap_mangen::generate_to(Cli::command(), &self.folder)
+            .with_context(|| format!("could not write into {}", self.folder.display()))
     }
 }

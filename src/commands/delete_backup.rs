@@ -70,7 +70,8 @@ impl DeleteBackupArgs {
         let verb = if self.dry_run { "would delete" } else { "deleted" };
         let line = |plan: &DeletePlan| {
             let (files, bytes) = (counted(plan.amount.files, "object"), size(plan.amount.bytes));
-            format!("{verb} {} ({}) of {}: {files}, {bytes}\n", plan.name, plan.mode, plan.fqdn)
+            let mode = plan.mode.map_or_else(|| "remains".to_owned(), |mode| mode.to_string());
+            format!("{verb} {} ({mode}) of {}: {files}, {bytes}\n", plan.name, plan.fqdn)
         };
         plans.iter().map(line).collect()
     }

@@ -17,6 +17,7 @@ use crate::restore::select::Selection;
 /// Every file is compared with its recorded hash. Run again, an interrupted download goes on.
 #[derive(Debug, Args)]
 pub struct DownloadArgs {
+    /// Name of the backup
     #[arg(long, value_name = "NAME")]
     backup_name: String,
     /// An existing folder

@@ -10,6 +10,7 @@ use crate::listing;
 /// Prints the hosts of a backup and their tokens
 #[derive(Debug, Args)]
 pub struct FetchTokenmapArgs {
+    /// Name of the backup
     #[arg(long, value_name = "NAME")]
     backup_name: String,
 }

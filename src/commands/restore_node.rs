@@ -21,6 +21,7 @@ pub struct RestoreNodeArgs {
     /// Where files are brought first, if it is on the file system of the tables [default: beside the tables]
     #[arg(long, value_name = "FOLDER")]
     temp_dir: Option<PathBuf>,
+    /// Name of the backup
     #[arg(long, value_name = "NAME")]
     backup_name: String,
     /// The backup is of this node (the default)

@@ -11,6 +11,7 @@ use crate::listing::{self, render};
 /// Shows how complete a backup is
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Name of the backup
     #[arg(long, value_name = "NAME")]
     backup_name: String,
 }

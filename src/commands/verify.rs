@@ -14,6 +14,7 @@ use crate::verify;
 /// Existence and sizes are checked. With --enable-md5-checks every object is read and compared with its recorded hash.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// Name of the backup
     #[arg(long, value_name = "NAME")]
     backup_name: String,
     /// Read every object and compare it with its recorded hash

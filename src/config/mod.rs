@@ -164,8 +164,9 @@ pub struct Checks {
 /// What tells that Cassandra is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthCheck {
+    /// CQL. Also for `thrift`, which Cassandra does not have since 4.0.
     Cql,
-    Thrift,
+    /// CQL and the storage port.
     All,
 }
 
@@ -306,7 +307,6 @@ impl Typed<'_> {
     fn checks(&self) -> Result<Checks, ConfigError> {
         Ok(Checks {
             health_check: match self.choice("checks", "health_check")?.as_str() {
-                "thrift" => HealthCheck::Thrift,
                 "all" => HealthCheck::All,
                 _ => HealthCheck::Cql,
             },

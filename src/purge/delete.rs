@@ -20,7 +20,8 @@ use crate::storage::layout::{IndexKind, Meta, ObjectKey};
 pub struct DeletePlan {
     pub name: BackupName,
     pub fqdn: Fqdn,
-    pub mode: BackupMode,
+    /// `None`: what is left of it does not say.
+    pub mode: Option<BackupMode>,
     /// What makes the backup look finished.
     first: Vec<ObjectKey>,
     /// Its own folder, apart from `schema.cql`.
@@ -34,7 +35,7 @@ impl DeletePlan {
     pub async fn gather(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow::Result<Self> {
         let layout = storage.layout();
         let (manifest, schema) = (layout.meta(fqdn, name, Meta::Manifest), layout.meta(fqdn, name, Meta::Schema));
-        let mode = storage.node_backup(fqdn, name).await?.map_or(BackupMode::Full, |backup| backup.mode);
+        let mode = storage.node_backup(fqdn, name).await?.map(|backup| backup.mode);
         let mut plan = Self {
             name: name.clone(),
             fqdn: fqdn.clone(),

@@ -9,6 +9,7 @@ use crate::error::Failure;
 pub async fn run(context: &Context, yaml: &CassandraYaml) -> anyhow::Result<()> {
     let checks = &context.config.checks;
     if checks.query.is_empty() {
+        context.monitor.title("  --verify: query in [checks] is empty, so nothing was asked");
         return Ok(());
     }
     let cql = context.cql(yaml).await?;

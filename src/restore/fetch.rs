@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::files::set_mtime;
+use crate::files::{self, set_mtime};
 use crate::model::digest::{ContentDigest, RecordedMd5};
 use crate::model::manifest::Object;
 use crate::storage::Storage;
@@ -122,7 +122,7 @@ impl Fetch {
         let metadata =
             fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
         let Some(metadata) = metadata.filter(|_| known) else { return Ok(None) };
-        let source = SourceFile { path: path.to_owned(), size: object.size, mtime: 0 };
+        let source = SourceFile { path: path.to_owned(), size: object.size, mtime: files::mtime(&metadata) };
         let part_size = needs_md5(object).then_some(self.part_size);
         let watch = Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() };
         match digest_file(&source, part_size, &watch) {

@@ -1,8 +1,9 @@
 //! The swap of old and new files, and the journal that makes it survive a crash.
 //!
-//! Everything happens by renaming. The list of renames is written to the journal before the first one, and each of them can
-//! be repeated: it is done if its source is there and its target is not. So the list can be carried out again from the
-//! beginning after a crash, or backwards, until everything is where it was.
+//! Everything happens by renaming. The list of renames is written to the journal before the first one, and whether one of
+//! them was made is seen on the disk. So the list can be carried out again from the beginning after a crash, or backwards,
+//! until everything is where it was. What somebody else made in between, as a Cassandra that was started too early does, is
+//! put away (`discarded/`) where it stands in the way of the old files, and is an error where it stands in the way of the new.
 //!
 //! The journal lies in the folder of the restore, `<data directory>/.medusa-restore-<backup>/`, beside the staged files
 //! (`stage/`) and the set-aside ones (`undo/`).
@@ -10,7 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +30,22 @@ pub enum Phase {
     Starting,
 }
 
+/// What a rename is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// From its place into `undo/`.
+    SetAside,
+    /// From `stage/` into its place.
+    Place,
+    /// From `undo/` back into its place: what a table keeps.
+    Keep,
+}
+
 /// One rename.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
+    pub purpose: Purpose,
     pub from: PathBuf,
     pub to: PathBuf,
 }
@@ -102,7 +116,13 @@ impl Journal {
     }
 
     /// Makes all moves that are not made yet, and rewrites the file.
+    ///
+    /// # Errors
+    /// Something stands where restored files must go. Nothing is lost: [`Self::backward`] puts everything back.
     pub fn forward(&self) -> anyhow::Result<()> {
+        for folder in &self.emptied {
+            self.discard_new_content(folder)?;
+        }
         for step in &self.moves {
             step.make()?;
         }
@@ -123,9 +143,35 @@ impl Journal {
             self.discard_new_content(folder)?;
         }
         for step in self.moves.iter().rev() {
-            step.reversed().make()?;
+            self.take_back(step)?;
         }
         Ok(())
+    }
+
+    fn take_back(&self, step: &Move) -> anyhow::Result<()> {
+        // Its folder was never moved, or was moved back already.
+        let was_made = exists(&step.to)? && step.from.parent().is_some_and(Path::exists);
+        if !was_made {
+            return Ok(());
+        }
+        if exists(&step.from)? {
+            match step.purpose {
+                // The old files go back in any case.
+                Purpose::SetAside => self.discard(&step.from, &step.to)?,
+                Purpose::Place | Purpose::Keep => return Ok(()),
+            }
+        }
+        Ok(fs::rename(&step.to, &step.from)?)
+    }
+
+    /// Puts something away beside the `undo/` that `set_aside` lies in.
+    fn discard(&self, path: &Path, set_aside: &Path) -> anyhow::Result<()> {
+        let own = self.folders.iter().find(|own| set_aside.starts_with(own));
+        let own = own.with_context(|| format!("{} lies in no folder of this restore", set_aside.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let discarded = own.join("discarded");
+        fs::create_dir_all(&discarded)?;
+        Ok(fs::rename(path, discarded.join(format!("{}-{name}", uuid::Uuid::new_v4().simple())))?)
     }
 
     /// Puts away what a start with the new data left in a folder that was emptied.
@@ -146,9 +192,7 @@ impl Journal {
                 continue;
             }
             let Some(own) = self.folders.iter().find(|own| own.parent() == Some(folder)) else { continue };
-            let discarded =
-                own.join("discarded").join(format!("{}-{}", uuid::Uuid::new_v4().simple(), name.to_string_lossy()));
-            Move { from: path, to: discarded }.make()?;
+            self.discard(&path, own)?;
         }
         Ok(())
     }
@@ -167,7 +211,13 @@ impl Journal {
 
 impl Move {
     fn make(&self) -> anyhow::Result<()> {
-        if !exists(&self.from)? || exists(&self.to)? {
+        if !exists(&self.from)? {
+            return Ok(());
+        }
+        if exists(&self.to)? {
+            if self.purpose == Purpose::Place {
+                bail!("{} was made while the restore was interrupted, and is in the way", self.to.display());
+            }
             return Ok(());
         }
         if let Some(parent) = self.to.parent() {
@@ -175,10 +225,6 @@ impl Move {
         }
         fs::rename(&self.from, &self.to)?;
         Ok(())
-    }
-
-    fn reversed(&self) -> Self {
-        Self { from: self.to.clone(), to: self.from.clone() }
     }
 }
 
@@ -219,7 +265,12 @@ mod tests {
     }
 
     fn step(root: &Path, from: &str, to: &str) -> Move {
-        Move { from: root.join(from), to: root.join(to) }
+        let purpose = match (from.contains("stage/"), from.contains("undo/")) {
+            (true, _) => Purpose::Place,
+            (_, true) => Purpose::Keep,
+            _ => Purpose::SetAside,
+        };
+        Move { purpose, from: root.join(from), to: root.join(to) }
     }
 
     /// A table with a user's snapshot that is swapped, one that is new, and a commit log that goes.
@@ -282,6 +333,20 @@ mod tests {
             journal.forward().unwrap();
             assert_eq!(state(folder.path()), after, "repeated");
         }
+    }
+
+    #[test]
+    fn what_an_early_start_made_is_in_the_way_of_the_new_files_and_not_of_the_old() {
+        let root = tempfile::tempdir().unwrap();
+        let journal = prepare(root.path());
+        let before = state(root.path());
+        journal.moves[0].make().unwrap();
+        write(&root.path().join("data/ks/t-1/early.db"), "early");
+        let error = journal.forward().unwrap_err().to_string();
+        assert!(error.contains("data/ks/t-1") && error.contains("in the way"), "{error}");
+        journal.backward().unwrap();
+        let now = state(root.path()).into_iter().filter(|(path, _)| !path.contains("discarded"));
+        assert_eq!(now.collect::<Vec<_>>(), before);
     }
 
     #[test]

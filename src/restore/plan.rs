@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::journal::FOLDER;
 use crate::cassandra::yaml::TokenEdit;
 use crate::model::manifest::Object;
 use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
@@ -147,6 +148,8 @@ impl RestorePlan {
         for note in &self.notes {
             line("note", note.clone());
         }
+        let emptied: Vec<_> = self.emptied.iter().map(|folder| folder.display().to_string()).collect();
+        line("set aside", format!("what is in {}", emptied.join(", ")));
         let drain = if self.drain { "drain and " } else { "" };
         line(
             "then",
@@ -159,7 +162,7 @@ impl RestorePlan {
             ),
         );
         if let Some(directory) = self.directories.first() {
-            let undo = directory.work.join("undo");
+            let undo = directory.data.join(format!("{}{}", FOLDER, self.backup)).join("undo");
             line("undo", format!("the present folders stay in {} until Cassandra answers again", undo.display()));
         }
         format!("restore {}{from} {how}          nothing has been changed yet\n{text}", self.backup)
@@ -189,6 +192,7 @@ impl RestorePlan {
             "local_bytes": local.bytes,
             "tables": self.tables.iter().map(table).collect::<Vec<_>>(),
             "set_aside": self.set_aside.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "emptied": self.emptied,
             "directories": self.directories.iter().map(directory).collect::<Vec<_>>(),
             "statements": self.statements,
             "tokens": self.tokens.as_ref().map(|edit| &edit.tokens),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
-use super::journal::{FOLDER, Journal, Move, Phase, Rewrite};
+use super::journal::{FOLDER, Journal, Move, Phase, Purpose, Rewrite};
 use super::plan::{Directory, RestorePlan};
 use crate::cassandra::naming::first_address;
 use crate::cassandra::nodetool::Nodetool;
@@ -283,13 +283,13 @@ fn moves(plan: &RestorePlan, journal_folder: &Path) -> anyhow::Result<Vec<Move>>
             if live.exists() {
                 // A folder in its place, be it empty: Cassandra makes one anyway, and it must be told from the old one.
                 make_folder(&staged, plan.directories[index].owner)?;
-                moves.push(Move { from: live.clone(), to: undo.clone() });
+                moves.push(Move { purpose: Purpose::SetAside, from: live.clone(), to: undo.clone() });
             }
             if staged.exists() {
-                moves.push(Move { from: staged, to: live.clone() });
+                moves.push(Move { purpose: Purpose::Place, from: staged, to: live.clone() });
             }
             for kept in ["snapshots", "backups"].into_iter().filter(|kept| live.join(kept).is_dir()) {
-                moves.push(Move { from: undo.join(kept), to: live.join(kept) });
+                moves.push(Move { purpose: Purpose::Keep, from: undo.join(kept), to: live.join(kept) });
             }
         }
     }
@@ -304,7 +304,7 @@ fn moves(plan: &RestorePlan, journal_folder: &Path) -> anyhow::Result<Vec<Move>>
                 continue;
             };
             let to = folder.join(name).join("undo").join(entry_name);
-            moves.push(Move { from: path, to });
+            moves.push(Move { purpose: Purpose::SetAside, from: path, to });
         }
     }
     Ok(moves)

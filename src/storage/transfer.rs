@@ -21,7 +21,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::blocking::inline;
 use super::layout::ObjectKey;
 use super::{Created, Storage, StorageError};
-use crate::files::set_mtime;
+use crate::files::{self, set_mtime};
 use crate::interrupt::Interrupt;
 use crate::model::digest::{ContentDigest, DigestStream};
 use crate::monitor::Counters;
@@ -56,8 +56,8 @@ pub enum TransferError {
     /// The file on this node.
     #[error("could not read the file")]
     Source(#[source] io::Error),
-    #[error("{path} changed while it was read: it had {expected} bytes, and {found} were read")]
-    Changed { path: PathBuf, expected: u64, found: u64 },
+    #[error("{path} changed while it was read")]
+    Changed { path: PathBuf },
     #[error("{path} does not match its Digest.crc32: it should be {expected}, and it is {found}")]
     Corrupt { path: PathBuf, expected: u32, found: u32 },
     #[error("{object} holds {found} bytes, but its key names a content of {expected}")]
@@ -119,10 +119,11 @@ impl Storage {
         watch.interrupt.check()?;
         let (content, digest) = inline(|| {
             let mut digest = DigestStream::new();
-            let content = read_whole(source).map_err(TransferError::Source)?;
+            let file = fs::File::open(&source.path).map_err(TransferError::Source)?;
+            let content = read_whole(&file, source.size).map_err(TransferError::Source)?;
             digest.update(&content);
             let digest = digest.finish();
-            check(source, &digest, crc32)?;
+            check(source, &file, &digest, crc32)?;
             Ok::<_, TransferError>((content, digest))
         })?;
         let options = object_store::PutOptions::from(object_store::PutMode::Create);
@@ -151,7 +152,9 @@ impl Storage {
             })
             .map_err(TransferError::Source)?;
             interrupt.check()?;
-            Ok::<_, TransferError>(digest.finish())
+            let digest = digest.finish();
+            check(&reader, &file, &digest, crc32)?;
+            Ok::<_, TransferError>(digest)
         });
         let mut parts = JoinSet::new();
         let mut failed = None;
@@ -172,7 +175,7 @@ impl Storage {
         }
         let digest = match failed {
             Some(error) => Err(self.error("upload a part of", key.path())(error).into()),
-            None => joined(reading.await).and_then(|digest| check(source, &digest, crc32).map(|()| digest)),
+            None => joined(reading.await),
         };
         match digest {
             Ok(digest) => self.uploaded(key, digest, upload.complete().await),
@@ -300,7 +303,7 @@ pub fn digest_file(source: &SourceFile, part_size: Option<u64>, watch: &Watch) -
         let mut pieces = Pieces::begin(None, Some(digest), watch.clone())?;
         read_pieces(file.file(), source.size, |piece| pieces.take(&piece)).map_err(TransferError::Source)?;
         let digest = digested(pieces.finish()?)?;
-        check(source, &digest, None)?;
+        check(source, &file, &digest, None)?;
         Ok(digest)
     })
 }
@@ -317,10 +320,16 @@ fn part_error(part: Result<object_store::Result<()>, tokio::task::JoinError>) ->
     }
 }
 
-fn check(source: &SourceFile, digest: &ContentDigest, crc32: Option<u32>) -> Result<(), TransferError> {
-    if digest.size != source.size {
-        let path = source.path.clone();
-        return Err(TransferError::Changed { path, expected: source.size, found: digest.size });
+/// Of a file that was read to its end. Snapshots do not change, so a file that did is no part of one.
+fn check(
+    source: &SourceFile,
+    file: &fs::File,
+    digest: &ContentDigest,
+    crc32: Option<u32>,
+) -> Result<(), TransferError> {
+    let now = file.metadata().map_err(TransferError::Source)?;
+    if (digest.size, now.len(), files::mtime(&now)) != (source.size, source.size, source.mtime) {
+        return Err(TransferError::Changed { path: source.path.clone() });
     }
     match crc32 {
         Some(expected) if expected != digest.crc32 => {
@@ -330,10 +339,10 @@ fn check(source: &SourceFile, digest: &ContentDigest, crc32: Option<u32>) -> Res
     }
 }
 
-fn read_whole(source: &SourceFile) -> io::Result<Bytes> {
-    let mut content = Vec::with_capacity(usize::try_from(source.size).unwrap_or(PIECE) + 1);
+fn read_whole(file: &fs::File, size: u64) -> io::Result<Bytes> {
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(PIECE) + 1);
     // One byte more than expected tells that the file grew.
-    fs::File::open(&source.path)?.take(source.size + 1).read_to_end(&mut content)?;
+    file.take(size + 1).read_to_end(&mut content)?;
     Ok(content.into())
 }
 

@@ -1,1 +1,103 @@
-//! Being written.
+//! kill -9 at random moments of a backup and of a restore: what was finished stays whole, and the same command run again
+//! succeeds. `SEED=n` repeats a run.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::lab::medusa::Medusa;
+use crate::lab::node::Release;
+use crate::support::{Random, answers, insert, listed, load, medusa, node};
+
+const MOMENTS: u32 = 20;
+
+/// Starts medusa, kills it after a random part of the time, and returns whether it was still running.
+fn killed(medusa: &Medusa, arguments: &[&str], random: &mut Random, longest: Duration) -> bool {
+    let moment = Duration::from_millis(random.below(u64::try_from(longest.as_millis()).unwrap()));
+    let mut child = medusa.spawn(arguments);
+    sleep(moment);
+    let running = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("{arguments:?}: {} after {moment:?}", if running { "killed" } else { "had ended" });
+    running
+}
+
+#[test]
+fn p2_a_backup_killed_at_20_moments_is_finished_by_the_same_command() {
+    let mut random = Random::seeded("backup killed");
+    let node = node(Release::V5_0);
+    let medusa = medusa(&node);
+    let session = node.session();
+    load(&session, "shop", 20);
+    let begin = Instant::now();
+    medusa.ok(&["backup-node", "--backup-name", "base"]);
+    let longest = begin.elapsed();
+    let mut states = vec![("base".to_owned(), answers(&session, "shop"))];
+    let mut kills = 0;
+    for moment in 0..MOMENTS {
+        insert(&session, "shop", 100 * moment..100 * moment + 5);
+        let name = format!("kill-{moment:02}");
+        let mode = if moment % 4 == 3 { "full" } else { "differential" };
+        let arguments = ["backup-node", "--backup-name", &name, "--mode", mode];
+        let was_killed = killed(&medusa, &arguments, &mut random, longest);
+        kills += u32::from(was_killed);
+        let finished = listed(&medusa);
+        for (earlier, _) in &states {
+            assert!(finished[earlier], "{earlier} is no longer finished");
+        }
+        medusa.ok(&["verify", "--backup-name", &states[random.below(states.len() as u64) as usize].0]);
+        if was_killed {
+            medusa.ok(&arguments);
+        }
+        states.push((name, answers(&session, "shop")));
+        assert_eq!(
+            node.snapshots().into_iter().filter(|tag| tag.starts_with("medusa-")).count(),
+            0,
+            "a snapshot is left after {moment}"
+        );
+    }
+    assert!(kills >= MOMENTS / 2, "only {kills} of {MOMENTS} runs were killed");
+    for (name, _) in &states {
+        medusa.ok(&["verify", "--backup-name", name, "--enable-md5-checks"]);
+        medusa.peer_ok(&["verify", "--backup-name", name]);
+    }
+    drop(session);
+    for pick in [1, MOMENTS as usize / 2, MOMENTS as usize] {
+        let (name, state) = &states[pick];
+        medusa.ok(&["restore-node", "--backup-name", name]);
+        assert_eq!(&answers(&node.session(), "shop"), state, "{name}");
+    }
+}
+
+#[test]
+fn p2_a_restore_killed_at_20_moments_is_finished_by_the_same_command() {
+    let mut random = Random::seeded("restore killed");
+    let node = node(Release::V5_0);
+    let medusa = medusa(&node);
+    load(&node.session(), "shop", 50);
+    medusa.ok(&["backup-node", "--backup-name", "base"]);
+    let state = answers(&node.session(), "shop");
+    let arguments = ["restore-node", "--backup-name", "base"];
+    let begin = Instant::now();
+    medusa.ok(&arguments);
+    let longest = begin.elapsed();
+    let mut kills = 0;
+    for moment in 0..MOMENTS {
+        insert(&node.session(), "shop", 1000..1003);
+        node.nodetool(&["flush", "shop"]);
+        let was_killed = killed(&medusa, &arguments, &mut random, longest);
+        kills += u32::from(was_killed);
+        medusa.ok(&["verify", "--backup-name", "base", "--enable-md5-checks"]);
+        if was_killed {
+            medusa.ok(&arguments);
+        }
+        assert_eq!(answers(&node.session(), "shop"), state, "after moment {moment}");
+        let left: Vec<_> = std::fs::read_dir(&node.data_directories()[0])
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with('.'))
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "after moment {moment}");
+    }
+    assert!(kills >= MOMENTS / 2, "only {kills} of {MOMENTS} runs were killed");
+}

@@ -210,7 +210,7 @@ impl Node {
         self.write_program(
             "start",
             &format!(
-                "if [ -e {folder}/pid ] && kill -0 \"$(cat {folder}/pid)\" 2>/dev/null; then echo already running >&2; exit 1; fi\n\
+                "if [ -e {folder}/pid ] && kill -0 \"$(cat {folder}/pid)\" 2>/dev/null; then echo already running >&2; exit 1; fi\nrm -f {folder}/pid\n\
                  setsid sh -c '{folder}/bin/java >{folder}/log/out.log 2>&1 & pid=$!; echo $pid >{folder}/pid\n\
                  while kill -0 {owner} 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 0.5; done; kill -9 $pid' \
                  </dev/null >/dev/null 2>&1 &\n\
@@ -222,7 +222,7 @@ impl Node {
             &format!(
                 "[ -e {folder}/pid ] || exit 0\npid=$(cat {folder}/pid)\nkill \"$pid\" 2>/dev/null\n\
                  i=0; while kill -0 \"$pid\" 2>/dev/null && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done\n\
-                 kill -0 \"$pid\" 2>/dev/null && exit 1\nrm -f {folder}/pid\n"
+                 ! kill -0 \"$pid\" 2>/dev/null\n"
             ),
         );
         let tool = |class: &str| {

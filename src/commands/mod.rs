@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod delete_backup;
 pub mod download;
+pub mod elevate;
 pub mod fetch_tokenmap;
 pub mod get_last_complete;
 pub mod list_backups;
@@ -15,6 +16,7 @@ pub mod verify;
 
 use crate::cli::args::{Cli, Command};
 use crate::cli::output::Output;
+use crate::config::Config;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::BackupName;
@@ -29,10 +31,13 @@ pub fn run_without_config(command: &Command, output: &Output) -> Option<anyhow::
 }
 
 /// What concerns the whole process and must happen before it has threads.
-pub fn prepare_process(command: &Command) {
-    if matches!(command, Command::BackupNode(_)) {
-        priority::lower();
+pub fn prepare_process(command: &Command, config: &Config) -> Result<(), Failure> {
+    match command {
+        Command::BackupNode(_) => priority::lower(),
+        Command::RestoreNode(_) => elevate::if_needed(config)?,
+        _ => {}
     }
+    Ok(())
 }
 
 pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result<()> {

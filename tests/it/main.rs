@@ -26,3 +26,4 @@ mod remote_restore;
 mod restore_faults;
 mod round_trip;
 mod secrets;
+mod sudo;

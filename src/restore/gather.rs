@@ -137,12 +137,14 @@ async fn read_backup(context: &Context, options: &RestoreOptions) -> anyhow::Res
             .hint("restore another one; medusa list-backups shows which are finished")
             .into());
     }
-    let lost = |what: &str| format!("backup {name} of {fqdn} has lost its {what}");
+    let lost = |what: &str| {
+        Failure::failed(format!("backup {name} of {fqdn} has lost its {what}")).hint("restore another backup")
+    };
     Ok(Backup {
-        manifest: storage.manifest(fqdn, name).await?.with_context(|| lost("manifest"))?,
-        tokenmap: storage.tokenmap(fqdn, name).await?.with_context(|| lost("token map"))?,
+        manifest: storage.manifest(fqdn, name).await?.ok_or_else(|| lost("manifest"))?,
+        tokenmap: storage.tokenmap(fqdn, name).await?.ok_or_else(|| lost("token map"))?,
         version: storage.server_version(fqdn, name).await?,
-        schema: storage.meta_text(fqdn, name, Meta::Schema).await?.with_context(|| lost("schema"))?,
+        schema: storage.meta_text(fqdn, name, Meta::Schema).await?.ok_or_else(|| lost("schema"))?,
         schema_internals: storage.meta_text(fqdn, name, Meta::SchemaInternals).await?,
     })
 }
@@ -276,7 +278,11 @@ async fn check_objects(
     let (storage, layout, fqdn) = (&context.storage, context.storage.layout(), &context.fqdn);
     let mut expected: HashMap<&str, u64> = HashMap::new();
     for object in sections.iter().flat_map(|(section, _)| &section.objects) {
-        layout.recorded(fqdn, &object.path).context("the manifest cannot be used")?;
+        layout.recorded(fqdn, &object.path).map_err(|error| {
+            Failure::failed(format!("the manifest of backup {} cannot be used", options.name))
+                .cause(error)
+                .hint("restore another backup")
+        })?;
         expected.insert(&object.path, object.size);
     }
     let mut problems = BTreeMap::new();

@@ -1,12 +1,12 @@
 //! Reading what a repository says about backups. `meta/` is the truth; the index and the summaries are caches of it.
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectMeta;
 
 use super::layout::{IndexEntry, Meta, ObjectKey};
 use super::{Result, Storage};
+use crate::error::Failure;
 use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
@@ -39,14 +39,14 @@ impl Storage {
         let Some(bytes) = self.read(&key).await? else { return Ok(None) };
         // Parsing takes a while for a node with many files.
         let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&bytes)).await?;
-        parsed.with_context(|| self.unusable(&key)).map(Some)
+        parsed.map(Some).map_err(|error| self.unusable(&key, error).into())
     }
 
     /// The token map as the node backup recorded it. `None`: proven absent.
     pub async fn tokenmap(&self, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<Tokenmap>> {
         let key = self.layout().meta(fqdn, name, Meta::Tokenmap);
         let Some(bytes) = self.read(&key).await? else { return Ok(None) };
-        Tokenmap::parse(&bytes).with_context(|| self.unusable(&key)).map(Some)
+        Tokenmap::parse(&bytes).map(Some).map_err(|error| self.unusable(&key, error).into())
     }
 
     /// The server's version, or Medusa's stand-in where it was not recorded.
@@ -59,7 +59,7 @@ impl Storage {
     pub async fn meta_text(&self, fqdn: &Fqdn, name: &BackupName, meta: Meta) -> anyhow::Result<Option<String>> {
         let key = self.layout().meta(fqdn, name, meta);
         let Some(bytes) = self.read(&key).await? else { return Ok(None) };
-        String::from_utf8(bytes.into()).with_context(|| self.unusable(&key)).map(Some)
+        String::from_utf8(bytes.into()).map(Some).map_err(|error| self.unusable(&key, error).into())
     }
 
     /// The summary, if it speaks of the backup that finished then.
@@ -89,7 +89,9 @@ impl Storage {
         Ok(entries)
     }
 
-    fn unusable(&self, key: &ObjectKey) -> String {
-        format!("{} cannot be used", self.name_of(key.path()))
+    fn unusable(&self, key: &ObjectKey, error: impl Into<anyhow::Error>) -> Failure {
+        Failure::failed(format!("{} cannot be used", self.name_of(key.path())))
+            .cause(error)
+            .hint("the stored object is damaged; other backups do not depend on it")
     }
 }

@@ -16,6 +16,8 @@ use crate::interrupt::Interrupt;
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(250);
+/// How long Cassandra may still be going down by itself when the stop command failed.
+const GRACE: Duration = Duration::from_secs(5);
 /// Of one attempt to connect to a port.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -83,7 +85,7 @@ impl<'a> Service<'a> {
                 // A stop command that fails where nothing runs has nothing to say.
                 return Ok(());
             }
-            let failed = stopped.as_ref().is_err_and(|_| up);
+            let failed = stopped.is_err() && (up || begin.elapsed() > GRACE);
             if failed || begin.elapsed() > deadline {
                 let message = if up {
                     format!("Cassandra is still up after {} ({} s)", self.stop_command(), begin.elapsed().as_secs())

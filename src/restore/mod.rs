@@ -190,11 +190,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
     };
     fs_err::create_dir_all(&folder)?;
     journal.write(&folder)?;
-    let staged = context.interrupt.or(stage(context, &plan)).await.map_err(|error| {
-        let hint =
-            format!("nothing was changed; files that were brought stay in {} for the next attempt", folder.display());
-        with_hint(error, hint)
-    })?;
+    let staged = context.interrupt.or(stage(context, &plan)).await.map_err(|error| not_staged(error, &folder))?;
     let down = swap.make(&plan, &folder, &mut journal, &options.seeds).await?;
     finish(context, options, staged.outcome(context, options, plan.tables.len(), begin.elapsed(), Some(down))).await
 }
@@ -211,11 +207,12 @@ async fn finish(
     Ok(outcome)
 }
 
-fn with_hint(error: anyhow::Error, hint: String) -> anyhow::Error {
-    let told = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>()).any(|failure| failure.hint.is_some());
-    if told {
-        return error;
-    }
+/// The failure before anything was touched, with what is left of it.
+fn not_staged(error: anyhow::Error, folder: &Path) -> anyhow::Error {
+    let left =
+        format!("nothing was changed; files that were brought stay in {} for the next attempt", folder.display());
+    let told = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint.clone());
+    let hint = told.map_or_else(|| left.clone(), |told| format!("{left}; {told}"));
     match error.downcast::<Failure>() {
         Ok(failure) => failure.hint(hint).into(),
         Err(error) => Failure::failed("the files could not be brought to this node").cause(error).hint(hint).into(),
@@ -298,7 +295,7 @@ async fn stage(context: &Context, plan: &RestorePlan) -> anyhow::Result<Staged> 
         let count = counted(problems.len() as u64, "object");
         return Err(Failure::failed(format!("backup {} is damaged: {count} do not match the manifest", plan.backup))
             .details(problems)
-            .hint("nothing was changed on this node; restore another backup, or leave these tables out")
+            .hint("restore another backup, or leave these tables out")
             .into());
     }
     for directory in &plan.directories {

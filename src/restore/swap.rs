@@ -57,15 +57,20 @@ impl Swap<'_> {
         context.interrupt.check()?;
         self.run_statements(&plan.statements).await?;
         let begin = Instant::now();
+        let unchanged = |problem: &str, failure: Failure| {
+            let changed =
+                if plan.statements.is_empty() { "nothing was changed" } else { "nothing but the schema was changed" };
+            let hint = failure.hint.clone().unwrap_or_default();
+            Failure::failed(format!("{changed}: {problem}")).cause(failure).hint(hint)
+        };
         if plan.drain {
-            self.nodetool.drain().await?;
+            let drained = self.nodetool.drain().await;
+            drained.map_err(|failure| unchanged("Cassandra could not flush its tables", failure))?;
         }
         // Not interruptible: what is half stopped would have to be started again anyway.
         service.stop().await.map_err(|failure| {
-            let drained = if plan.drain { "; it was drained and takes no writes until it is restarted" } else { "" };
-            let message = format!("nothing was changed: Cassandra could not be stopped{drained}");
-            let hint = failure.hint.clone().unwrap_or_default();
-            Failure::failed(message).cause(failure).hint(hint)
+            let drained = if plan.drain { "; it was drained and serves no clients until it is restarted" } else { "" };
+            unchanged(&format!("Cassandra could not be stopped{drained}"), failure)
         })?;
         context.monitor.step("stop", &plan.stop_command, begin.elapsed());
         match self.swap_and_start(plan, folder, journal, seeds).await {
@@ -123,34 +128,48 @@ impl Swap<'_> {
         self.context.monitor.problem(&format!("{}; the previous data is put back", one_line(&cause)));
         let kind = cause.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.kind);
         let hint = cause.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint.clone());
-        let undone = self.undo(folder, journal).await;
-        let mut failure = match undone {
-            Ok(()) => {
-                Failure::failed("the restore failed; the previous data is back and Cassandra was started with it")
-            }
-            Err(error) => Failure::failed(format!(
-                "the restore failed, and Cassandra does not run with its previous data: {}",
-                one_line(&error)
-            )),
+        let folder_shown = folder.display();
+        let stay = format!("the files that were brought stay in {folder_shown} for the next attempt");
+        let (message, hint) = match self.put_back(folder, journal).await {
+            Err(error) => (
+                format!("the restore failed, and the previous data could not be put back: {}", one_line(&error)),
+                format!("the same command goes on; the previous files are in {folder_shown}/undo until it succeeds"),
+            ),
+            Ok(()) => match self.start_again().await {
+                Err(failure) => (
+                    format!(
+                        "the restore failed; the previous data is back, but Cassandra could not be started with it: {}",
+                        one_line(&failure.into())
+                    ),
+                    hint.unwrap_or(stay),
+                ),
+                Ok(()) => (
+                    "the restore failed; the previous data is back and Cassandra was started with it".to_owned(),
+                    hint.unwrap_or(stay),
+                ),
+            },
         };
+        let mut failure = Failure::failed(message);
         failure.kind = kind.unwrap_or(failure.kind);
-        let stay = format!("the old and the new files are in {} until the same command succeeds", folder.display());
-        failure.cause(cause).hint(hint.unwrap_or(stay)).into()
+        failure.cause(cause).hint(hint).into()
     }
 
-    async fn undo(&self, folder: &Path, journal: &Journal) -> anyhow::Result<()> {
-        // The signal that ended the restore must not end this.
-        let patient = crate::interrupt::Interrupt::default();
+    /// Puts the previous files back. Cassandra is down afterwards.
+    async fn put_back(&self, folder: &Path, journal: &Journal) -> anyhow::Result<()> {
         if self.service.is_up() || journal.phase == Phase::Starting {
             self.service.stop().await?;
         }
         journal.backward()?;
         let begun =
             Journal { phase: Phase::Staging, moves: Vec::new(), rewrite: None, emptied: Vec::new(), ..journal.clone() };
-        begun.write(folder)?;
+        begun.write(folder)
+    }
+
+    async fn start_again(&self) -> Result<(), Failure> {
+        // The signal that ended the restore must not end this.
+        let patient = crate::interrupt::Interrupt::default();
         self.service.start().await?;
-        self.service.wait_until_healthy(&patient).await?;
-        Ok(())
+        self.service.wait_until_healthy(&patient).await
     }
 
     /// Deals with a restore that was interrupted before.
@@ -184,7 +203,8 @@ impl Swap<'_> {
             }
             Phase::Swapping | Phase::Starting => {
                 monitor.title("  takes back another restore that was interrupted");
-                self.undo(folder, &journal).await?;
+                self.put_back(folder, &journal).await?;
+                self.start_again().await?;
                 journal.remove(folder)?;
                 Ok(Settled::Removed)
             }

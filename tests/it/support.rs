@@ -1,12 +1,14 @@
 //! What the tests share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::process::Child;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::lab::cql::Session;
-use crate::lab::medusa::{Medusa, Run};
+use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
 use crate::lab::unique;
 
@@ -146,4 +148,89 @@ pub fn assert_fails(run: &Run, code: i32, parts: &[&str]) {
     for part in parts {
         assert!(run.stderr.contains(part), "{part:?} is not in {run}");
     }
+}
+
+/// One thing for the tests of a file, used by one of them at a time. It ends with the last test that waits for it.
+pub struct Shared<T>(Mutex<Weak<Mutex<T>>>);
+
+impl<T> Shared<T> {
+    pub const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    pub fn with<R>(&self, make: impl FnOnce() -> T, test: impl FnOnce(&T) -> R) -> R {
+        // A test that failed must not make the others fail.
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = current.upgrade().unwrap_or_else(|| Arc::new(Mutex::new(make())));
+        *current = Arc::downgrade(&shared);
+        drop(current);
+        let guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        test(&guard)
+    }
+}
+
+/// What a command that is refused must leave as it was.
+#[derive(Debug, PartialEq)]
+pub struct State {
+    pub pid: String,
+    pub yaml: String,
+    pub snapshots: BTreeSet<String>,
+    /// All rows of the keyspaces.
+    pub rows: BTreeMap<String, Vec<Vec<String>>>,
+    /// Inode, size and time of every file of the keyspaces.
+    pub files: BTreeMap<PathBuf, (u64, u64, i64)>,
+}
+
+impl State {
+    pub fn of(node: &Node, session: &Session, keyspaces: &[&str]) -> Self {
+        let folders = keyspaces
+            .iter()
+            .flat_map(|keyspace| node.data_directories().into_iter().map(move |data| data.join(keyspace)));
+        let entries = folders.flat_map(walkdir::WalkDir::new).flatten().filter(|entry| entry.file_type().is_file());
+        let identity = |metadata: std::fs::Metadata| (metadata.ino(), metadata.len(), metadata.mtime());
+        Self {
+            pid: pid(node),
+            yaml: std::fs::read_to_string(node.yaml()).unwrap(),
+            snapshots: node.snapshots(),
+            rows: keyspaces.iter().flat_map(|keyspace| contents(session, keyspace)).collect(),
+            files: entries.map(|entry| (entry.path().to_owned(), identity(entry.metadata().unwrap()))).collect(),
+        }
+    }
+}
+
+/// All rows of a keyspace, by table.
+pub fn contents(session: &Session, keyspace: &str) -> BTreeMap<String, Vec<Vec<String>>> {
+    let tables =
+        format!("SELECT keyspace_name, table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
+    let quoted = |text: &str| text.trim_start_matches("Text(").trim_end_matches(')').to_owned();
+    let names = session.query(&tables).into_iter().map(|row| format!("{}.{}", quoted(&row[0]), quoted(&row[1])));
+    names.map(|table| (table.clone(), session.rows(&format!("SELECT * FROM {table}")))).collect()
+}
+
+/// Folders of restores in all directories of a node.
+pub fn left_by_restores(node: &Node) -> BTreeSet<PathBuf> {
+    let folders = node.data_directories().into_iter().chain([node.path("commitlog"), node.path("saved_caches")]);
+    let entries = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()));
+    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".medusa")).collect()
+}
+
+/// The bucket of another medusa, as a copy that may be damaged.
+pub fn copy_bucket(from: &Medusa, to: &Medusa) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from.base_path(), to.base_path()]).status();
+    assert!(copied.unwrap().success());
+}
+
+/// Changes a stored text file.
+pub fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let changed = change(text.clone());
+    assert_ne!(text, changed, "{} stays as it was", path.display());
+    std::fs::write(path, changed).unwrap();
+}
+
+/// Ends a run with a signal and waits for it.
+pub fn interrupt(child: Child, arguments: &[&str]) -> Run {
+    let killed = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.unwrap().success());
+    finish(child.wait_with_output().unwrap(), "medusa", arguments)
 }

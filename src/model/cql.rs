@@ -12,6 +12,16 @@ enum Token<'a> {
     Symbol(char),
 }
 
+impl Token<'_> {
+    fn append_to(&self, text: &mut String) {
+        match self {
+            Self::Word(word) => text.push_str(word),
+            Self::Literal(literal) => text.push_str(literal),
+            Self::Symbol(symbol) => text.push(*symbol),
+        }
+    }
+}
+
 /// Splits CQL into tokens. Comments are dropped. Never fails: what is cut off ends with the text.
 struct Tokens<'a> {
     text: &'a str,
@@ -168,6 +178,23 @@ fn read_subject(reader: &mut Reader<'_, '_>) -> Option<Subject> {
     }
 }
 
+/// The name of the index that a statement creates, and what its files hold: two indexes with the same text are alike.
+pub fn index(statement: &str) -> Option<(String, String)> {
+    let tokens: Vec<_> = Tokens::of(statement).map(|(token, _)| token).collect();
+    let mut reader = Reader { tokens: &tokens, at: 0 };
+    reader.word().filter(|word| word == "create")?;
+    let kind = reader.word().filter(|word| word == "index" || word == "custom")?;
+    if kind == "custom" {
+        reader.word().filter(|word| word == "index")?;
+    }
+    reader.skip_if_not_exists();
+    let name = reader.word()?;
+    reader.skip_past("on")?;
+    reader.qualified_name()?;
+    reader.symbol('(')?;
+    Some((name, format!("{kind} on {}", reader.text_in_parentheses())))
+}
+
 struct Reader<'t, 'a> {
     tokens: &'t [Token<'a>],
     at: usize,
@@ -220,6 +247,22 @@ impl<'t, 'a> Reader<'t, 'a> {
         Some((keyspace, self.word()?))
     }
 
+    /// Everything up to the parenthesis that closes this level, as one text without white space.
+    fn text_in_parentheses(&mut self) -> String {
+        let mut text = String::new();
+        let mut depth = 0_u32;
+        while let Some(token) = self.next() {
+            match token {
+                Token::Symbol('(') => depth += 1,
+                Token::Symbol(')') if depth == 0 => break,
+                Token::Symbol(')') => depth -= 1,
+                _ => {}
+            }
+            token.append_to(&mut text);
+        }
+        text
+    }
+
     /// Everything up to a comma or closing parenthesis of this level, as one text without white space.
     fn type_text(&mut self) -> String {
         let mut text = String::new();
@@ -232,11 +275,7 @@ impl<'t, 'a> Reader<'t, 'a> {
                 Token::Word(word) if depth == 0 && matches!(word.as_str(), "static" | "primary") => break,
                 _ => {}
             }
-            match token {
-                Token::Word(word) => text.push_str(word),
-                Token::Literal(literal) => text.push_str(literal),
-                Token::Symbol(symbol) => text.push(*symbol),
-            }
+            token.append_to(&mut text);
             self.at += 1;
         }
         text
@@ -474,6 +513,18 @@ mod tests {
     }
 
     #[test]
+    fn indexes_are_alike_if_they_hold_the_same() {
+        let held = |statement: &str| index(statement).unwrap();
+        let plain = held("CREATE INDEX orders_name ON shop.orders (name);");
+        assert_eq!(plain, ("orders_name".to_owned(), "index on name".to_owned()));
+        let options =
+            held("CREATE CUSTOM INDEX \"S\" ON shop.o (values(\"M\")) USING 'sai' WITH OPTIONS = {'a': '(b)'};");
+        assert_eq!(options, ("S".to_owned(), "custom on values(M)".to_owned()));
+        assert_eq!(held("create index if not exists s on shop.o (a)").1, "index on a");
+        assert_eq!((index("CREATE TABLE a.b (c int)"), index("CREATE INDEX x ON y")), (None, None));
+    }
+
+    #[test]
     fn type_fields_come_in_order() {
         let fields = type_fields("CREATE TYPE shop.addr (\n    street text,\n    no int\n);").unwrap();
         assert_eq!(fields, [("street".to_owned(), "text".to_owned()), ("no".to_owned(), "int".to_owned())]);
@@ -489,8 +540,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[a-cA-C \n'\"$;().,<>/*é-]{0,60}|CREATE TABLE [a-c.\"(), <>]{0,40}") {
-            let _ = (statements(&text), subject(&text), table_definition(&text), type_fields(&text), normalized(&text));
+        fn no_text_makes_the_reader_panic(text in "[a-cA-C \n'\"$;().,<>/*é-]{0,60}|CREATE (TABLE|INDEX a ON) [a-c.\"(), <>]{0,40}") {
+            let _ = (statements(&text), subject(&text), table_definition(&text), type_fields(&text));
+            let _ = (index(&text), normalized(&text));
         }
 
         #[test]

@@ -47,6 +47,36 @@ impl<'a> Statements<'a> {
         of_table.map(|((_, view), _)| view.clone()).collect()
     }
 
+    /// The table whose rows a view holds. `None`: it is no view.
+    pub fn base_of(&self, table: &TableFolder) -> Option<&str> {
+        self.views.get(&key(table)).map(|(base, _)| base.as_str())
+    }
+
+    /// What the indexes of a table hold, by name.
+    fn indexes_of(&self, table: &TableFolder) -> BTreeMap<String, String> {
+        self.companions.get(&key(table)).into_iter().flatten().filter_map(|statement| cql::index(statement)).collect()
+    }
+
+    /// Indexes that the table has under `live` only. The restored files hold nothing of them.
+    pub fn new_indexes(&self, live: &Statements<'_>, table: &TableFolder) -> Vec<String> {
+        let old = self.indexes_of(table);
+        live.indexes_of(table).into_keys().filter(|name| !old.contains_key(name)).collect()
+    }
+
+    /// What the node has made of the table's rows since and would answer from, beside the old ones.
+    pub fn in_the_way(&self, live: &Statements<'_>, table: &TableFolder) -> Vec<String> {
+        let old = self.indexes_of(table);
+        let now = live.indexes_of(table);
+        let changed = now.iter().filter(|(name, now)| old.get(*name).is_some_and(|old| old != *now));
+        let mut reasons: Vec<_> =
+            changed.map(|(name, _)| format!("index {name} is another one now: drop it first")).collect();
+        let new_views = live.views_of(table).into_iter().filter(|view| !self.views_of(table).contains(view));
+        reasons.extend(new_views.map(|view| {
+            format!("the view {}.{view} was created since and would keep its rows: drop it first", table.keyspace)
+        }));
+        reasons
+    }
+
     /// Why the files of a table that was written under this schema cannot be read under `live`. Empty: they can.
     pub fn unreadable_with(&self, live: &Statements<'_>, table: &TableFolder) -> Vec<String> {
         if let Some((_, view)) = self.views.get(&key(table)) {
@@ -109,8 +139,11 @@ impl<'a> Statements<'a> {
     /// The statements that create a table that is gone, with everything it needs that is gone, too. `None`: this schema
     /// does not say the table's id, so that the files would not be found.
     pub fn creating(&self, live: &Statements<'_>, table: &TableFolder) -> Option<Vec<String>> {
+        let id = cql::normalized(&dashed(table.id()?));
+        if let Some((_, view)) = self.views.get(&key(table)) {
+            return cql::normalized(view).contains(&id).then(|| vec![(*view).to_owned()]);
+        }
         let create = self.table(table)?;
-        let id = table.id()?;
         let mut statements = Vec::new();
         if !live.keyspaces.contains_key(&table.keyspace) {
             statements.push((*self.keyspaces.get(&table.keyspace)?).to_owned());
@@ -121,7 +154,7 @@ impl<'a> Statements<'a> {
             self.types.iter().filter(|(name, _)| name.0 == table.keyspace && used.contains(&name.1) && is_new(name));
         statements.extend(types.map(|(_, statement)| (*statement).to_owned()));
         // The statement may lack the id (a schema of Medusa) or have that of a later table of the same name.
-        if !cql::normalized(create).contains(&cql::normalized(&dashed(id))) {
+        if !cql::normalized(create).contains(&id) {
             return None;
         }
         statements.push(create.to_owned());
@@ -132,7 +165,8 @@ impl<'a> Statements<'a> {
 
     /// The same for a person to run, with the id from the folder's name.
     pub fn for_a_person(&self, table: &TableFolder) -> Vec<String> {
-        let create = self.table(table).map(|statement| with_id(statement, table));
+        let view = self.views.get(&key(table)).map(|(_, statement)| *statement);
+        let create = self.table(table).or(view).map(|statement| with_id(statement, table));
         let companions =
             self.companions.get(&key(table)).into_iter().flatten().map(|statement| (*statement).to_owned());
         create.into_iter().chain(companions).collect()

@@ -332,25 +332,37 @@ fn map_to_live<'a>(
     let mut mapped: Mapped<'a> = Vec::new();
     let mut refused = Vec::new();
     let mut to_run = Vec::new();
-    for (section, table) in sections.iter().cloned() {
+    // A view can be created when its table is there.
+    let (views, tables): (Vec<_>, Vec<_>) =
+        sections.iter().cloned().partition(|(_, table)| old.base_of(table).is_some());
+    for (section, table) in tables.into_iter().chain(views) {
+        if let Some(base) = old.base_of(&table)
+            && !sections.iter().any(|(_, other)| (other.keyspace.as_str(), other.table()) == (&table.keyspace, base))
+        {
+            refused.push(format!("{}: it is a view of {base}, which must be restored with it", table.fqtn()));
+            continue;
+        }
         let live_table = live.facts.table(&table.keyspace, table.table());
         match live_table {
-            Some(live_table) if Some(live_table.id.as_str()) == table.id() => {
-                mapped.push((section, table.clone(), table));
-            }
             // A folder of a table that had been dropped before the backup: the live one has its own section.
-            Some(live_table) if has_section(sections, &table.with_id(&live_table.id)) => {
+            Some(live_table)
+                if Some(live_table.id.as_str()) != table.id()
+                    && has_section(sections, &table.with_id(&live_table.id)) =>
+            {
                 plan.notes
                     .push(format!("{} had been dropped before the backup was made and is left out", table.folder));
             }
             Some(live_table) => {
-                let reasons = old.unreadable_with(&now, &table);
-                if reasons.is_empty() {
-                    let target = table.with_id(&live_table.id);
-                    mapped.push((section, table, target));
-                } else {
-                    refused.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", table.fqtn())));
+                let target = table.with_id(&live_table.id);
+                let mut reasons = if target == table { Vec::new() } else { old.unreadable_with(&now, &table) };
+                reasons.extend(old.in_the_way(&now, &table));
+                refused.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", table.fqtn())));
+                for index in old.new_indexes(&now, &table) {
+                    plan.notes
+                        .push(format!("index {index} of {} is new: Cassandra builds it at its start", table.fqtn()));
+                    plan.statements.push(forget_index(&table, &index));
                 }
+                mapped.push((section, table, target));
             }
             None => match old.creating(&now, &table) {
                 Some(statements) => {
@@ -366,10 +378,9 @@ fn map_to_live<'a>(
         }
     }
     if !refused.is_empty() {
-        let message = "tables were re-created since, and the new ones cannot read the old files";
-        return Err(Failure::failed(message)
+        return Err(Failure::failed("the schema has changed since, and the old files do not fit it")
             .details(refused)
-            .hint("create the tables as they were, or restore the whole node without --keyspace and --table")
+            .hint("make the schema fit, or restore the whole node without --keyspace and --table")
             .into());
     }
     if !to_run.is_empty() {
@@ -381,6 +392,15 @@ fn map_to_live<'a>(
             .into());
     }
     Ok(mapped)
+}
+
+/// Cassandra fills an index at its start if it has not noted that this was done.
+fn forget_index(table: &TableFolder, index: &str) -> String {
+    format!(
+        "DELETE FROM system.\"IndexInfo\" WHERE table_name = '{}' AND index_name = '{}';",
+        table.keyspace.replace('\'', "''"),
+        index.replace('\'', "''")
+    )
 }
 
 fn has_section(sections: &[(&Section, TableFolder)], table: &TableFolder) -> bool {

@@ -198,13 +198,13 @@ impl State {
     }
 }
 
-/// All rows of a keyspace, by table.
+/// All rows of a keyspace, by `keyspace.table`.
 pub fn contents(session: &Session, keyspace: &str) -> BTreeMap<String, Vec<Vec<String>>> {
     let tables =
-        format!("SELECT keyspace_name, table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
-    let quoted = |text: &str| text.trim_start_matches("Text(").trim_end_matches(')').to_owned();
-    let names = session.query(&tables).into_iter().map(|row| format!("{}.{}", quoted(&row[0]), quoted(&row[1])));
-    names.map(|table| (table.clone(), session.rows(&format!("SELECT * FROM {table}")))).collect()
+        session.query(&format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"));
+    let names = tables.iter().map(|row| row[0].split('"').nth(1).unwrap());
+    let rows = |table: &str| session.rows(&format!("SELECT * FROM \"{keyspace}\".\"{table}\""));
+    names.map(|table| (format!("{keyspace}.{table}"), rows(table))).collect()
 }
 
 /// Folders of restores in all directories of a node.

@@ -3,6 +3,9 @@
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::units::counted;
+
+const RESTORED: &str = "the node was restored and runs; look at query, expected_rows and expected_result in [checks]";
 
 /// # Errors
 /// The query fails, or its answer is not the expected one.
@@ -13,18 +16,22 @@ pub async fn run(context: &Context, yaml: &CassandraYaml) -> anyhow::Result<()> 
         return Ok(());
     }
     let cql = context.cql(yaml).await?;
-    let rows = context.interrupt.or(cql.text_rows(&checks.query)).await?;
+    let answered = async {
+        let failed = |error| Failure::failed("the query of [checks] failed").cause(error).hint(RESTORED);
+        cql.text_rows(&checks.query).await.map_err(failed)
+    };
+    let rows = context.interrupt.or(answered).await?;
     judge(&rows, checks.expected_rows, &checks.expected_result)?;
-    context.monitor.title(&format!("  the query of [checks] gave {} rows, as expected", rows.len()));
+    let rows = counted(rows.len() as u64, "row");
+    context.monitor.title(&format!("  the query of [checks] gave {rows}, as expected"));
     Ok(())
 }
 
 /// As in Medusa: 0 expected rows and an empty expected result are not checked; the result is the first row.
 fn judge(rows: &[Vec<String>], expected_rows: u64, expected_result: &str) -> Result<(), Failure> {
-    const RESTORED: &str =
-        "the node was restored and runs; look at query, expected_rows and expected_result in [checks]";
     if expected_rows != 0 && rows.len() as u64 != expected_rows {
-        let message = format!("the query of [checks] gave {} rows instead of {expected_rows}", rows.len());
+        let message =
+            format!("the query of [checks] gave {} instead of {expected_rows}", counted(rows.len() as u64, "row"));
         return Err(Failure::failed(message).hint(RESTORED));
     }
     let result = rows.first().map(|row| row.join(",")).unwrap_or_default();

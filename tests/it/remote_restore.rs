@@ -1,1 +1,190 @@
-//! Being written.
+//! Restoring a node's backup onto another node, which takes over tokens and data; also with other data directories.
+
+use std::net::TcpListener;
+
+use crate::lab::cql::Session;
+use crate::lab::node::{Node, Options, Release, free_address};
+use crate::support::{
+    State, answers, assert_fails, contents, copy_bucket, insert, interrupt, left_by_restores, load, medusa, pid,
+    program, wait_for,
+};
+
+const AUTH: &str = "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\n";
+
+fn log_in(node: &Node) -> Session {
+    Session::connect_as(&node.address, Some(("cassandra", "cassandra")))
+}
+
+fn tokens(session: &Session) -> Vec<String> {
+    let text = session.query("SELECT tokens FROM system.local")[0][0].clone();
+    let mut tokens: Vec<_> = text.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    tokens.sort_by_key(|token| token.parse::<i64>().unwrap());
+    tokens
+}
+
+fn roles(session: &Session) -> Vec<String> {
+    let rows = session.rows("SELECT role FROM system_auth.roles");
+    rows.iter().map(|row| row[0].split('"').nth(1).unwrap().to_owned()).collect()
+}
+
+fn with_password(medusa: &mut crate::lab::medusa::Medusa) {
+    medusa.set("cassandra", "cql_username", "cassandra");
+    medusa.set("cassandra", "cql_password", "cassandra");
+}
+
+/// Data directories that hold SSTables of a keyspace.
+fn used_directories(node: &Node, keyspace: &str) -> usize {
+    let is_sstable = |entry: &walkdir::DirEntry| entry.file_name().to_str().unwrap().ends_with("-Data.db");
+    let used = |data: &std::path::PathBuf| {
+        walkdir::WalkDir::new(data.join(keyspace)).into_iter().flatten().any(|e| is_sstable(&e))
+    };
+    node.data_directories().iter().filter(|data| used(data)).count()
+}
+
+/// cassandra.yaml with the three keys of the tokens, and every other byte as before.
+fn with_tokens(yaml: &str, tokens: &[String], before: usize) -> String {
+    let count = tokens.len();
+    let yaml = yaml
+        .replace(&format!("num_tokens: {before}\n"), &format!("num_tokens: {count} # ours\n").replace(" # ours", ""));
+    format!("{yaml}initial_token: {}\nauto_bootstrap: false\n", tokens.join(","))
+}
+
+/// Three data directories there, two here; roles on both.
+#[test]
+fn another_node_takes_over_tokens_rows_and_roles() {
+    let source = Node::start(Options { data_directories: 3, yaml: AUTH.into(), ..Options::new(Release::V5_0) });
+    let mut medusa = medusa(&source);
+    with_password(&mut medusa);
+    let session = log_in(&source);
+    load(&session, "shop", 200);
+    session.run("CREATE ROLE of_source");
+    // More SSTables, so that every directory has some.
+    for i in 1..4 {
+        source.nodetool(&["flush", "shop"]);
+        insert(&session, "shop", 200 * i..200 * i + 50);
+    }
+    let (rows, ring) = (answers(&session, "shop"), tokens(&session));
+    medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    assert_eq!(used_directories(&source, "shop"), 3);
+    drop(session);
+    let from = source.address.clone();
+    drop(source);
+
+    let options = Options { data_directories: 2, num_tokens: 2, yaml: AUTH.into(), ..Options::new(Release::V5_0) };
+    let target = Node::start(options);
+    medusa.attach(&target);
+    let session = log_in(&target);
+    load(&session, "mine", 10);
+    session.run("CREATE ROLE of_target");
+    let own_tokens = tokens(&session);
+
+    let restore = ["restore-node", "--backup-name", "b1", "--fqdn", &from];
+    let before = State::of(&target, &session, &["mine"]);
+    let not_this = format!("this node is not {from}: it owns other tokens");
+    assert_fails(&medusa.run(&restore), 1, &[&not_this, "hint: --remote gives this node the tokens and the data"]);
+    let plan = medusa.ok(&[&restore[..], &["--remote", "--dry-run", "--output", "json"]].concat()).json();
+    let mut planned: Vec<_> = plan["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    planned.sort_by_key(|token| token.parse::<i64>().unwrap());
+    assert_eq!((planned, &plan["mode"]), (ring.iter().map(String::as_str).collect(), &"remote".into()));
+    // The identity of the other one is not taken over.
+    let set_aside = plan["set_aside"].to_string();
+    assert!(set_aside.contains("system/local-") && set_aside.contains("system/peers"), "{plan}");
+    assert_eq!(State::of(&target, &session, &["mine"]), before);
+    assert_eq!(left_by_restores(&target), [].into());
+
+    medusa.set("checks", "query", "SELECT id, v FROM shop.t WHERE id = 3");
+    medusa.set("checks", "expected_rows", "1");
+    medusa.set("checks", "expected_result", "3,value 3");
+    let run = medusa.ok(&[&restore[..], &["--remote", "--verify"]].concat());
+    assert!(run.stderr.contains("the query of [checks] gave 1 row"), "{run}");
+    let session = log_in(&target);
+    assert_eq!((answers(&session, "shop"), tokens(&session)), (rows.clone(), ring.clone()), "{run}");
+    assert_eq!(roles(&session), ["cassandra", "of_source"], "{run}");
+    assert_eq!(session.rows("SELECT listen_address FROM system.local"), [[format!("Inet({})", target.address)]]);
+    assert_eq!(session.rows("SELECT peer FROM system.peers_v2"), Vec::<Vec<String>>::new());
+    assert_ne!(own_tokens, ring);
+    let yaml = std::fs::read_to_string(target.yaml()).unwrap();
+    let line = yaml.lines().find_map(|line| line.strip_prefix("initial_token: ")).unwrap();
+    let written: Vec<_> = line.split(',').map(str::to_owned).collect();
+    assert_eq!(yaml, with_tokens(&before.yaml, &written, 2));
+    assert_eq!(
+        (used_directories(&target, "shop"), left_by_restores(&target), target.snapshots()),
+        (2, [].into(), [].into())
+    );
+
+    roles_are_kept(&target, &mut medusa, &restore, &rows);
+}
+
+/// Roles that the target has made since, and that are only in its commit log, stay.
+fn roles_are_kept(
+    target: &Node,
+    medusa: &mut crate::lab::medusa::Medusa,
+    restore: &[&str],
+    rows: &[Vec<Vec<String>>; 2],
+) {
+    let session = log_in(target);
+    session.run("CREATE ROLE kept\nDROP ROLE of_source\nTRUNCATE shop.t");
+    let killed = format!("kill -9 $(cat {pid}) && rm {pid}\n", pid = target.path("pid").display());
+    medusa.set("cassandra", "stop_cmd", &program(medusa, "kill", &killed));
+    medusa.set("checks", "expected_rows", "2");
+    let yaml = std::fs::read_to_string(target.yaml()).unwrap();
+    let run = medusa.run(&[restore, &["--remote", "--keep-auth", "--verify"]].concat());
+    let instead = "the query of [checks] gave 1 row instead of 2";
+    assert_fails(&run, 1, &[instead, "hint: the node was restored and runs"]);
+    let session = log_in(target);
+    assert_eq!(
+        (&answers(&session, "shop"), roles(&session)),
+        (rows, vec!["cassandra".to_owned(), "kept".to_owned()]),
+        "{run}"
+    );
+    assert_eq!(std::fs::read_to_string(target.yaml()).unwrap(), yaml);
+    assert_eq!(left_by_restores(target), [].into());
+}
+
+/// One data directory there, three here; the target never ran. It waits for a seed first.
+#[test]
+fn a_new_node_waits_for_its_seeds_and_takes_over() {
+    let source = Node::start(Options::new(Release::V5_0));
+    let mut medusa = medusa(&source);
+    let session = source.session();
+    load(&session, "shop", 100);
+    let (rows, ring) = (answers(&session, "shop"), tokens(&session));
+    medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    drop(session);
+    let from = source.address.clone();
+    drop(source);
+
+    let target = Node::prepare(Options { data_directories: 3, num_tokens: 8, ..Options::new(Release::V5_0) });
+    for folder in ["commitlog", "saved_caches"] {
+        std::fs::create_dir_all(target.path(folder)).unwrap();
+    }
+    let yaml = std::fs::read_to_string(target.yaml()).unwrap();
+    medusa.attach(&target);
+    let restore = ["restore-node", "--backup-name", "b1", "--fqdn", &from];
+    let unknown = format!("it cannot be told whether this node is {from}");
+    assert_fails(&medusa.run(&restore), 1, &[&unknown, "use --remote"]);
+
+    // No seed is up: a signal ends the waiting, and everything is as before.
+    let (seed, silent) = (free_address(), free_address());
+    let seeds = format!("{silent},{seed}");
+    let arguments = [&restore[..], &["--remote", "--seeds", &seeds]].concat();
+    let child = medusa.spawn(&arguments);
+    wait_for("the swap", || std::fs::read_to_string(target.yaml()).unwrap() != yaml);
+    let start = target.program("start");
+    let run = interrupt(child, &arguments);
+    assert_fails(&run, 143, &["the restore failed; the previous data is back", "interrupted by SIGTERM"]);
+    assert!(run.stderr.contains(&format!("waits until one of {silent}, {seed} is up")), "{run}");
+    assert_eq!(std::fs::read_to_string(target.yaml()).unwrap(), yaml);
+    assert!(start.exists());
+
+    let _listening = TcpListener::bind((seed.as_str(), 9042)).unwrap();
+    medusa.set("checks", "query", "SELECT * FROM shop.none");
+    let run = medusa.run(&[&arguments[..], &["--verify"]].concat());
+    assert_fails(&run, 1, &["the query of [checks] failed", "shop.none", "hint: the node was restored and runs"]);
+    let session = target.session();
+    assert_eq!((answers(&session, "shop"), tokens(&session)), (rows, ring.clone()), "{run}");
+    let now = std::fs::read_to_string(target.yaml()).unwrap();
+    assert!(now.contains(&format!("num_tokens: {}\n", ring.len())), "{now}");
+    assert_eq!(left_by_restores(&target), [].into());
+    assert!(!pid(&target).is_empty());
+}

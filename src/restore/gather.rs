@@ -71,7 +71,7 @@ pub async fn plan(
         statements: Vec::new(),
         directories: directories(options, yaml)?,
         emptied: vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()],
-        drain: !options.selection.is_all(),
+        drain: must_drain(options, yaml, service)?,
         tokens: takes_over(options)
             .then(|| own_tokens(context, &backup))
             .transpose()?
@@ -114,6 +114,26 @@ pub async fn plan(
 /// Whether the node becomes the backed-up one, with its schema, tokens and roles.
 fn takes_over(options: &RestoreOptions) -> bool {
     options.mode == Mode::Remote && options.selection.includes_system()
+}
+
+/// Whether Cassandra must flush first. The commit log goes, and tables that stay must not lose what it holds of them.
+fn must_drain(options: &RestoreOptions, yaml: &CassandraYaml, service: &Service<'_>) -> anyhow::Result<bool> {
+    let tables_stay = !options.selection.is_all() || options.keep_auth;
+    if !tables_stay || service.is_up() {
+        return Ok(tables_stay);
+    }
+    let mut entries = match fs::read_dir(&yaml.commitlog_directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    let is_log = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with(FOLDER);
+    if entries.any(|entry| entry.is_ok_and(is_log)) {
+        let folder = yaml.commitlog_directory.display();
+        return Err(Failure::failed(format!("Cassandra is not running, and {folder} may hold writes to other tables"))
+            .hint("start Cassandra first, so that it can flush them, or restore the whole node")
+            .into());
+    }
+    Ok(false)
 }
 
 /// What a node knows about itself and its peers. Another node must not have it.

@@ -84,20 +84,18 @@ impl Cql {
     pub async fn connect(config: &config::Cassandra, yaml: &CassandraYaml) -> Result<Self, Failure> {
         let address = local_address(yaml)?;
         let deadline = config.cql_timeout;
-        let failed = |message: String| Failure::failed(message);
+        let late = |message: String| {
+            let hint = "is Cassandra overloaded, or is it something else that listens there? cql_timeout in [cassandra] sets the deadline";
+            Failure::failed(message).hint(hint)
+        };
         let tcp = timeout(deadline, TcpStream::connect(address)).await;
-        let tcp = tcp.map_err(|_| {
-            failed(format!("{address} did not accept a CQL connection within {} s", deadline.as_secs()))
-        })?;
+        let tcp = tcp
+            .map_err(|_| late(format!("{address} did not accept a CQL connection within {} s", deadline.as_secs())))?;
         tcp.map_err(|error| {
-            failed(format!("nothing listens for CQL on {address}"))
+            Failure::failed(format!("nothing listens for CQL on {address}"))
                 .cause(error)
                 .hint("is Cassandra running on this node? the address and port are those of cassandra.yaml")
         })?;
-        if yaml.native_tls && config.certfile.is_none() {
-            return Err(failed(format!("the CQL port {address} speaks TLS, but certfile is not set in [cassandra]"))
-                .hint("certfile names the CA certificate that signed the node's certificate"));
-        }
         let names: Vec<String> = [&yaml.rpc_address, &yaml.listen_address].into_iter().flatten().cloned().collect();
         let names = names.into_iter().chain(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
         let tls = tls::client_config(config, &names.collect::<Vec<_>>())?;
@@ -118,8 +116,8 @@ impl Cql {
         }
         let session = timeout(2 * deadline, Box::pin(builder.build())).await;
         let session = session
-            .map_err(|_| failed(format!("CQL on {address} did not answer within {} s", 2 * deadline.as_secs())))?;
-        let session = session.map_err(|error| explain(&error.to_string(), address, config, yaml).cause(error))?;
+            .map_err(|_| late(format!("CQL on {address} did not answer within {} s", 2 * deadline.as_secs())))?;
+        let session = session.map_err(|error| explain(&root(&error.to_string()), address, config, yaml))?;
         Ok(Self { session, address, deadline })
     }
 
@@ -169,43 +167,61 @@ fn first_words(statement: &str) -> String {
     statement.split_whitespace().take(8).collect::<Vec<_>>().join(" ")
 }
 
+/// What the driver says in the end, without the stages that it went through.
+fn root(error: &str) -> String {
+    let last = error.rsplit("Last connection failed with: ").next().unwrap_or(error);
+    last.lines().next().unwrap_or(last).to_owned()
+}
+
+/// What the driver tells is not always enough: a server that does not like a client just hangs up. Then cassandra.yaml says
+/// what it may have missed.
 fn explain(error: &str, address: SocketAddr, config: &config::Cassandra, yaml: &CassandraYaml) -> Failure {
     let lower = error.to_lowercase();
-    let credentials = config.cql_username.is_some() && config.cql_password.is_some();
-    if lower.contains("authentication") || lower.contains("credentials") || lower.contains("username") {
-        let (message, hint) = if credentials {
-            (
-                "refused the user name and password",
-                "cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD, say who connects",
-            )
-        } else {
-            (
-                "asks for a user name and password",
-                "set cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD",
-            )
-        };
-        return Failure::failed(format!("CQL on {address} {message}")).hint(hint);
-    }
-    if lower.contains("not valid for name") {
-        return Failure::failed(format!("the certificate of {address} is not made out for this host")).hint(
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let (credentials, tls) =
+        (config.cql_username.is_some() && config.cql_password.is_some(), config.certfile.is_some());
+    let (message, hint) = if says(&["authentication", "credentials", "username"]) && credentials {
+        (
+            format!("CQL on {address} refused the user name and password"),
+            "cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD, say who connects",
+        )
+    } else if says(&["authentication", "credentials", "username"]) {
+        (
+            format!("CQL on {address} asks for a user name and password"),
+            "set cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD",
+        )
+    } else if says(&["not valid for name"]) {
+        (
+            format!("the certificate of {address} is not made out for this host"),
             "cql_tls_verify = ca in [cassandra] trusts every certificate that the CA signed, as cassandra-medusa does",
-        );
-    }
-    if lower.contains("invalid peer certificate") {
-        return Failure::failed(format!("the certificate of {address} is not trusted"))
-            .hint("certfile in [cassandra] must be the CA that signed it");
-    }
-    if lower.contains("certificaterequired") || lower.contains("bad certificate") || lower.contains("badcertificate") {
-        return Failure::failed(format!("CQL on {address} asks for a client certificate that it trusts"))
-            .hint("usercert and userkey in [cassandra] name it");
-    }
-    if config.certfile.is_some() && !yaml.native_tls {
-        return Failure::failed(format!(
-            "the CQL port {address} does not speak TLS, but certfile is set in [cassandra]"
-        ))
-        .hint("remove certfile, or turn client_encryption_options on in cassandra.yaml");
-    }
-    Failure::failed(format!("could not open a CQL session on {address}"))
+        )
+    } else if says(&["invalid peer certificate"]) {
+        (
+            format!("the certificate of {address} is not trusted"),
+            "certfile in [cassandra] must be the CA that signed it",
+        )
+    } else if tls && says(&["invalidcontenttype"]) {
+        (
+            format!("the CQL port {address} does not speak TLS, but certfile is set in [cassandra]"),
+            "remove certfile, or turn client_encryption_options on in cassandra.yaml and restart Cassandra",
+        )
+    } else if tls && (yaml.native_client_auth || says(&["certificaterequired", "bad certificate", "badcertificate"])) {
+        (
+            format!("CQL on {address} asks for a client certificate that it trusts"),
+            "usercert and userkey in [cassandra] name it; the truststore of client_encryption_options must know its CA",
+        )
+    } else if !tls && yaml.native_tls && !yaml.native_plain {
+        (
+            format!("the CQL port {address} speaks TLS, but certfile is not set in [cassandra]"),
+            "certfile names the CA certificate that signed the node's certificate",
+        )
+    } else {
+        (
+            format!("could not open a CQL session on {address}"),
+            "is it Cassandra that listens there? the address and port are those of cassandra.yaml; Cassandra's system.log may say more",
+        )
+    };
+    Failure::failed(message).hint(hint).cause(anyhow::anyhow!("{error}"))
 }
 
 /// A value as Python's `str` shows what its driver returns.

@@ -28,6 +28,10 @@ pub struct CassandraYaml {
     pub native_port: u16,
     /// Whether the native port speaks TLS.
     pub native_tls: bool,
+    /// Whether it takes clients without TLS as well.
+    pub native_plain: bool,
+    /// Whether it takes only clients with a certificate.
+    pub native_client_auth: bool,
     pub storage_port: u16,
 }
 
@@ -51,7 +55,8 @@ impl CassandraYaml {
             Some(one) => as_text(one).map(PathBuf::from).into_iter().collect(),
         };
         ensure!(!data_directories.is_empty(), "data_file_directories names no folder");
-        let native_tls = keys.inside("client_encryption_options", "enabled").is_some_and(|enabled| enabled == "true");
+        let client = |key: &str| keys.inside("client_encryption_options", key).is_some_and(|value| value == "true");
+        let native_tls = client("enabled");
         let encrypted = keys.inside("server_encryption_options", "internode_encryption");
         let legacy_tls_port = encrypted.is_some_and(|mode| mode != "none") && keys.0.contains_key("ssl_storage_port");
         let storage_port =
@@ -75,6 +80,8 @@ impl CassandraYaml {
             native_transport: keys.text("start_native_transport").is_none_or(|start| start != "false"),
             native_port: native_port?,
             native_tls,
+            native_plain: !native_tls || client("optional"),
+            native_client_auth: native_tls && client("require_client_auth"),
             storage_port: storage_port?,
         })
     }

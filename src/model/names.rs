@@ -83,9 +83,14 @@ impl BackupName {
     /// The name of a backup that exists, whoever wrote it.
     ///
     /// # Errors
-    /// Only what cannot be one path element is refused.
+    /// What cannot be one path element is refused, and the folder of the differential pool: nothing that is done to a backup
+    /// may be done to that.
     pub fn existing(name: &str) -> Result<Self, UnsafeName> {
-        path_element("backup name", name)?;
+        const WHAT: &str = "backup name";
+        path_element(WHAT, name)?;
+        if name == "data" {
+            return Err(UnsafeName::new(WHAT, name, "is the folder that holds the files of all differential backups"));
+        }
         Ok(Self(name.to_owned()))
     }
 
@@ -249,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn existing_names_may_be_anything_that_is_one_path_element() {
-        for name in ["data", "with blank", "x nodes", "%"] {
+    fn existing_names_may_be_any_path_element_but_the_pool() {
+        for name in ["data-1", "with blank", "x nodes", "%"] {
             assert!(BackupName::existing(name).is_ok(), "{name}");
         }
-        for name in ["", "a/b", ".."] {
+        for name in ["", "a/b", "..", "data"] {
             assert!(BackupName::existing(name).is_err(), "{name}");
         }
     }

@@ -1,14 +1,19 @@
 //! `delete-backup`.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{existing_name, no_such_backup};
 use crate::cli::output::Output;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::listing;
+use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{counted, size};
 use crate::purge::delete::DeletePlan;
+use crate::storage::Storage;
 
 /// Deletes backups by name
 ///
@@ -33,7 +38,8 @@ impl DeleteBackupArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         // All names are looked up before anything is deleted.
         let mut plans = Vec::new();
-        for name in &self.backup_name {
+        let mut seen = HashSet::new();
+        for name in self.backup_name.iter().filter(|name| seen.insert(*name)) {
             plans.extend(context.interrupt.or(self.plan(context, name)).await?);
         }
         let (text, json) = (self.text(&plans), self.json(&plans));
@@ -51,8 +57,7 @@ impl DeleteBackupArgs {
         let storage = &context.storage;
         let mut nodes = vec![context.fqdn.clone()];
         if self.all_nodes {
-            let backup = listing::cluster_backup(storage, &name).await?;
-            nodes.extend(backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn));
+            nodes.extend(holders(storage, &name).await?);
             nodes.sort();
             nodes.dedup();
         }
@@ -63,7 +68,7 @@ impl DeleteBackupArgs {
                 plans.push(plan);
             }
         }
-        if plans.is_empty() { Err(no_such_backup(context, &name).into()) } else { Ok(plans) }
+        if plans.is_empty() { Err(nothing_to_delete(context, &name).await?.into()) } else { Ok(plans) }
     }
 
     fn text(&self, plans: &[DeletePlan]) -> String {
@@ -88,4 +93,21 @@ impl DeleteBackupArgs {
         };
         json!({ "version": 1, "dry_run": self.dry_run, "deleted": plans.iter().map(plan).collect::<Vec<_>>() })
     }
+}
+
+/// The nodes that have a backup of that name.
+async fn holders(storage: &Storage, name: &BackupName) -> anyhow::Result<Vec<Fqdn>> {
+    let backup = listing::cluster_backup(storage, name).await?;
+    Ok(backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn).collect())
+}
+
+async fn nothing_to_delete(context: &Context, name: &BackupName) -> anyhow::Result<Failure> {
+    let holders = holders(&context.storage, name).await?;
+    if holders.is_empty() {
+        return Ok(no_such_backup(context, name));
+    }
+    let message = format!("there is no backup {name} of {} in {}", context.fqdn, context.storage.location());
+    Ok(Failure::failed(message)
+        .details(holders.iter().map(|fqdn| format!("there is one of {fqdn}")))
+        .hint("--all-nodes deletes the backup of every node, --fqdn NAME that of another one"))
 }

@@ -48,6 +48,9 @@ impl VerifyArgs {
             ),
         });
         let message = format!("{} of {} damaged", damaged.len(), counted(report.nodes.len() as u64, "node"));
-        Err(Failure::problems(message).details(details.collect::<Vec<_>>()).into())
+        Err(Failure::problems(message)
+            .details(details.collect::<Vec<_>>())
+            .hint("their tables can be restored from another backup that verifies, or from the other replicas and a repair")
+            .into())
     }
 }

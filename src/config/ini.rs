@@ -21,7 +21,7 @@ pub struct Entry {
     pub line: usize,
 }
 
-/// What is wrong with the file, and where.
+/// What is wrong with the file, and where. The line itself is not told: it may hold a password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: {problem}")]
 pub struct IniError {
@@ -31,14 +31,14 @@ pub struct IniError {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Problem {
-    #[error("{0:?} stands before the first [section]")]
-    NoSection(String),
+    #[error("something stands before the first [section]")]
+    NoSection,
     #[error("section [{section}] was already opened on line {first}")]
     DuplicateSection { section: String, first: usize },
     #[error("{key} in [{section}] was already given on line {first}")]
     DuplicateKey { section: String, key: String, first: usize },
-    #[error("{0:?} is neither `key = value` nor a [section]")]
-    NotAKey(String),
+    #[error("the line is neither `key = value` nor a [section]")]
+    NotAKey,
 }
 
 const DEFAULT_SECTION: &str = "DEFAULT";
@@ -138,14 +138,14 @@ impl Reader {
 
     fn start_key(&mut self, content: &str, number: usize) -> Result<(), Problem> {
         let Some(section) = &self.section else {
-            return Err(Problem::NoSection(content.to_owned()));
+            return Err(Problem::NoSection);
         };
         let Some((key, value)) = content.split_once(['=', ':']) else {
-            return Err(Problem::NotAKey(content.to_owned()));
+            return Err(Problem::NotAKey);
         };
         let key = strip(key).to_lowercase();
         if key.is_empty() {
-            return Err(Problem::NotAKey(content.to_owned()));
+            return Err(Problem::NotAKey);
         }
         let entries = self.sections.entry(section.clone()).or_default();
         if let Some((_, first)) = entries.get(&key) {
@@ -195,10 +195,10 @@ mod tests {
                 (Ok(ini), None) => assert_eq!(as_python_shows(&ini), case["sections"], "{text:?}"),
                 (Err(error), Some(expected)) => {
                     let kind = match error.problem {
-                        Problem::NoSection(_) => "MissingSectionHeaderError",
+                        Problem::NoSection => "MissingSectionHeaderError",
                         Problem::DuplicateSection { .. } => "DuplicateSectionError",
                         Problem::DuplicateKey { .. } => "DuplicateOptionError",
-                        Problem::NotAKey(_) => "ParsingError",
+                        Problem::NotAKey => "ParsingError",
                     };
                     assert_eq!((kind, error.line as u64), (expected, case["line"].as_u64().unwrap()), "{text:?}");
                 }

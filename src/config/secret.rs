@@ -6,6 +6,15 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
+/// Variables of the environment that hold secrets. Programs that we start do not get them.
+pub const VARIABLES: [&str; 5] = [
+    "CQL_PASSWORD",
+    "MEDUSA_CQL_PASSWORD",
+    "MEDUSA_NODETOOL_PASSWORD",
+    "MEDUSA_SSTABLELOADER_TSPW",
+    "MEDUSA_SSTABLELOADER_KSPW",
+];
+
 /// What stands in the place of a secret.
 pub const MASK: &str = "****";
 

@@ -14,6 +14,8 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::config::secret;
+
 /// What is kept of each output: the last bytes.
 const KEPT: usize = 256 << 10;
 
@@ -75,7 +77,11 @@ impl Invocation {
     pub async fn run(&self, deadline: Duration) -> Result<Outcome, ExecError> {
         let failed = |source| ExecError::Start { program: self.program.clone(), source };
         tracing::debug!("running {self}");
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        for variable in secret::VARIABLES {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -17,6 +17,7 @@ mod support;
 mod backup_faults;
 mod command_line;
 mod connection;
+mod delete;
 mod interop;
 mod kill;
 mod memory;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::lab::cql::Session;
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
-use crate::lab::unique;
+use crate::lab::{tree, unique};
 
 /// The program under test.
 pub fn binary() -> &'static Path {
@@ -233,4 +233,35 @@ pub fn interrupt(child: Child, arguments: &[&str]) -> Run {
     let killed = std::process::Command::new("kill").arg(child.id().to_string()).status();
     assert!(killed.unwrap().success());
     finish(child.wait_with_output().unwrap(), "medusa", arguments)
+}
+
+/// The keys of the objects that are in `before` and no longer in the bucket. Data must not have changed.
+#[track_caller]
+pub fn removed(medusa: &Medusa, before: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+    let after = tree(&medusa.bucket());
+    for (key, content) in before {
+        let same = after.get(key).is_none_or(|now| now == content);
+        assert!(same || key.starts_with("index/latest_backup/"), "{key} was changed");
+    }
+    before.keys().filter(|key| !after.contains_key(*key)).cloned().collect()
+}
+
+/// Gives the configuration a data directory of its own, while CQL stays with the node: for snapshots that Cassandra never took.
+pub fn own_data(medusa: &mut Medusa, node: &Node) -> PathBuf {
+    let data = medusa.folder.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let text = std::fs::read_to_string(node.yaml()).unwrap();
+    let others = text.lines().filter(|line| !line.starts_with("data_file_directories:"));
+    let own = format!("data_file_directories: [{}]", data.display());
+    let yaml = medusa.folder.path().join("cassandra.yaml");
+    std::fs::write(&yaml, others.chain([own.as_str()]).collect::<Vec<_>>().join("\n")).unwrap();
+    medusa.set("cassandra", "config_file", &yaml.display().to_string());
+    data
+}
+
+/// The folder of one table's snapshot below a data directory.
+pub fn snapshot_folder(data: &Path, tag: &str) -> PathBuf {
+    let folder = data.join("made/t-34998de0e59711f199fcf93f14538dd2/snapshots").join(tag);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }

@@ -95,7 +95,8 @@ impl CassandraYaml {
 }
 
 fn parse_keys(text: &str) -> anyhow::Result<Map<String, Value>> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    // Without the lines around it: passwords of keystores stand in the same file.
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.without_snippet()))?;
     match value {
         Value::Object(keys) => Ok(keys),
         _ => anyhow::bail!("it is not a list of keys and values"),

@@ -28,13 +28,16 @@ pub fn main() -> ExitCode {
         // Medusa prints the bare number.
         Err(error) if error.kind() == ErrorKind::DisplayVersion => {
             let version = format!("{}\n", env!("CARGO_PKG_VERSION"));
-            let printed = Output::new(Format::Text).raw(version.as_bytes());
-            return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return ended(Output::new(Format::Text).raw(version.as_bytes()), &Screen::new());
         }
         Err(error) => error.exit(),
     };
     let screen = Arc::new(Screen::new());
-    match run(&cli, &screen) {
+    ended(run(&cli, &screen), &screen)
+}
+
+fn ended(outcome: anyhow::Result<()>, screen: &Screen) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             screen.suspended(|| report::print(&error));

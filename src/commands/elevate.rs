@@ -11,6 +11,7 @@ use nix::unistd::{Uid, geteuid};
 
 use crate::cassandra::yaml::CassandraYaml;
 use crate::config::Config;
+use crate::config::values::Origin;
 use crate::error::Failure;
 
 /// Replaces this process by the same command under sudo, where that is needed and wanted.
@@ -47,5 +48,18 @@ pub fn if_needed(config: &Config) -> Result<(), Failure> {
         Err(error) => return Err(refused().cause(error)),
     }
     tracing::info!("running as root by way of sudo (use_sudo_for_restore)");
-    Err(refused().cause(sudo(&["-n"]).exec()))
+    let variables = variables_in_effect(config).join(",");
+    let preserved = format!("--preserve-env={variables}");
+    let options: &[&str] = if variables.is_empty() { &["-n"] } else { &["-n", &preserved] };
+    Err(refused().cause(sudo(options).exec()))
+}
+
+/// Values that come from the environment would be lost: sudo clears it.
+fn variables_in_effect(config: &Config) -> Vec<&str> {
+    let origins = config.values.iter().filter_map(|(_, value)| match &value.origin {
+        // USER names the user for ssh, which a restore of this node does not use.
+        Origin::Environment(variable) if variable != "USER" => Some(variable.as_str()),
+        _ => None,
+    });
+    origins.collect()
 }

@@ -97,7 +97,7 @@ impl<'a> NodeBackupRun<'a> {
     pub async fn dry_run(&self) -> anyhow::Result<DryRun> {
         let begun = self.begun().await?;
         if let Some(backup) = begun.as_ref().filter(|backup| backup.finished.is_some()) {
-            return Err(self.exists_already(backup).into());
+            return Err(exists_already(backup).into());
         }
         let cql = self.context.cql(&self.yaml).await?;
         let facts = ClusterFacts::gather(&cql, &self.context.resolver).await?;
@@ -137,8 +137,8 @@ impl<'a> NodeBackupRun<'a> {
             context.storage.location(),
             options.mode
         ));
-        let begun = context.interrupt.or(self.begun()).await?;
-        if let Some(backup) = &begun {
+        let earlier = context.interrupt.or(self.begun()).await?;
+        if let Some(backup) = &earlier {
             if backup.finished.is_some() {
                 return self.tidy_up(backup, begin).await;
             }
@@ -159,7 +159,7 @@ impl<'a> NodeBackupRun<'a> {
             None => self.take_snapshot(&cql).await?,
         };
         let work = async {
-            self.settle_schema(&cql, &schema, &snapshot, begun.is_some()).await?;
+            self.settle_schema(&cql, &schema, &snapshot, earlier.is_some()).await?;
             self.store(&snapshot).await
         };
         let committed = match context.interrupt.or(work).await {
@@ -213,12 +213,6 @@ impl<'a> NodeBackupRun<'a> {
         Ok(begun)
     }
 
-    fn exists_already(&self, backup: &NodeBackup) -> Failure {
-        let at = units::local_time(backup.finished.unwrap_or_default());
-        Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
-            .hint("take another --backup-name, or delete it first with medusa delete-backup")
-    }
-
     /// Does what a run that was killed after the commit did not come to.
     ///
     /// # Errors
@@ -228,9 +222,10 @@ impl<'a> NodeBackupRun<'a> {
         let published = self.writing().is_published(backup).await?;
         let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
         // One that was handed to us for a backup that is published may be another one.
-        let leftover = !options.keep_snapshot && !(options.use_existing_snapshot && published) && snapshot.exists()?;
+        let keep = options.keep_snapshot || (options.use_existing_snapshot && published);
+        let leftover = !keep && snapshot.exists()?;
         if published && !leftover {
-            return Err(self.exists_already(backup).into());
+            return Err(exists_already(backup).into());
         }
         let at = units::local_time(backup.finished.unwrap_or_default());
         context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
@@ -531,6 +526,12 @@ impl<'a> NodeBackupRun<'a> {
             took: begin.elapsed(),
         })
     }
+}
+
+fn exists_already(backup: &NodeBackup) -> Failure {
+    let at = units::local_time(backup.finished.unwrap_or_default());
+    Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
+        .hint("take another --backup-name, or delete it first with medusa delete-backup")
 }
 
 /// A snapshot, and whether it was there before this run.

@@ -39,7 +39,7 @@ pub struct GlobalArgs {
     /// Overrides `bucket_name`
     #[arg(long, global = true, value_name = "NAME")]
     pub bucket_name: Option<String>,
-    /// Overrides `key_file` of [storage]
+    /// Overrides `key_file` of `[storage]`
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<String>,
     /// Overrides `prefix`
@@ -51,10 +51,10 @@ pub struct GlobalArgs {
     /// Overrides `backup_grace_period_in_days`
     #[arg(long, global = true, value_name = "DAYS")]
     pub backup_grace_period_in_days: Option<String>,
-    /// Overrides `username` of [ssh]
+    /// Overrides `username` of `[ssh]`
     #[arg(long, global = true, value_name = "USER")]
     pub ssh_username: Option<String>,
-    /// Overrides `key_file` of [ssh]
+    /// Overrides `key_file` of `[ssh]`
     #[arg(long, global = true, value_name = "FILE")]
     pub ssh_key_file: Option<String>,
     /// What stdout gets

@@ -238,12 +238,12 @@ fn interrupted(name: &str, code: i32) {
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
     assert_fails(&run, code, &[&format!("interrupted by SIG{name}")]);
     assert_eq!(snapshots_of(node, &backup), [foreign.clone()].into(), "{run}");
-    assert_eq!(listed(&medusa)[&backup], false);
+    assert!(!listed(&medusa)[&backup]);
 
     wrap_nodetool(&mut medusa, node, "exec $REAL \"$@\"\n");
     let run = medusa.ok(&["backup-node", "--backup-name", &backup]);
     assert!(run.stderr.contains("continues the backup"), "{run}");
-    assert_eq!(listed(&medusa)[&backup], true);
+    assert!(listed(&medusa)[&backup]);
     assert_eq!(snapshots_of(node, &backup), [foreign.clone()].into());
     node.nodetool(&["clearsnapshot", "-t", &foreign]);
 }
@@ -282,7 +282,7 @@ fn p2_a_full_disk_loses_nothing_and_the_same_command_finishes() {
     let arguments = ["backup-node", "--backup-name", "full", "--use-existing-snapshot"];
     let run = medusa.run(&arguments);
     assert_fails(&run, 1, &["No space left on device", medusa.bucket().to_str().unwrap()]);
-    assert_eq!(listed(&medusa)["full"], false);
+    assert!(!listed(&medusa)["full"]);
     medusa.ok(&["verify", "--backup-name", "before", "--enable-md5-checks"]);
 
     disk.grow();
@@ -477,5 +477,5 @@ fn a_start_command_is_not_needed_to_back_up() {
     medusa.set("cassandra", "start_cmd", &failing);
     medusa.set("cassandra", "stop_cmd", &failing);
     medusa.ok(&["backup", "--backup-name", "alias"]);
-    assert_eq!(listed(&medusa)["alias"], true);
+    assert!(listed(&medusa)["alias"]);
 }

@@ -53,6 +53,7 @@ fn completions_and_man_pages_are_made() {
 
 #[test]
 fn a_missing_or_broken_configuration_ends_with_2_and_says_where() {
+    const OK: &str = "[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = /tmp/none\n";
     assert_fails(&bare(&["list-backups"]), 2, &["/etc/medusa/medusa.ini does not exist", "--config-file"]);
     assert_fails(&bare(&["--config-file", "/no/such.ini", "list-backups"]), 2, &["could not read", "/no/such.ini"]);
     let folder = tempfile::tempdir().unwrap();
@@ -61,7 +62,6 @@ fn a_missing_or_broken_configuration_ends_with_2_and_says_where() {
         std::fs::write(&ini, text).unwrap();
         bare(&["--config-file", ini.to_str().unwrap(), "list-backups"])
     };
-    const OK: &str = "[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = /tmp/none\n";
     assert_fails(&run("bucket_name = b\n"), 2, &["m.ini: line 1", "before the first [section]"]);
     assert_fails(&run(&format!("{OK}prefix = p1\nprefix = p2\n")), 2, &["m.ini: line 6", "already given on line 5"]);
     assert_fails(&run("[storage]\nstorage_provider = local\n"), 2, &["bucket_name is missing in [storage]"]);

@@ -42,11 +42,11 @@ fn a_node_that_asks_for_a_password() {
     drop(Session::connect_as(&node.address, Some(("cassandra", "cassandra"))));
     let mut medusa = medusa(&node);
     let settings = ["cql_username and cql_password", "MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD"];
-    let none = [&settings[..], &["asks for a user name and password"]].concat();
+    let missing = [&settings[..], &["asks for a user name and password"]].concat();
     let wrong = [&settings[..], &["refused the user name and password", "cassandra"]].concat();
-    refused(&medusa, &node, &none);
+    refused(&medusa, &node, &missing);
     medusa.set("cassandra", "cql_username", "cassandra");
-    refused(&medusa, &node, &none);
+    refused(&medusa, &node, &missing);
     medusa.set("cassandra", "cql_password", "not-this-one");
     refused(&medusa, &node, &wrong);
     medusa.set("cassandra", "cql_password", "cassandra");

@@ -5,8 +5,7 @@ use std::net::TcpListener;
 use crate::lab::cql::Session;
 use crate::lab::node::{Node, Options, Release, free_address};
 use crate::support::{
-    State, answers, assert_fails, contents, copy_bucket, insert, interrupt, left_by_restores, load, medusa, pid,
-    program, wait_for,
+    State, answers, assert_fails, insert, interrupt, left_by_restores, load, medusa, pid, program, wait_for,
 };
 
 const AUTH: &str = "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\n";

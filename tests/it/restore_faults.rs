@@ -241,7 +241,7 @@ fn p4_a_changed_byte_is_found_before_cassandra_is_stopped() {
             assert_fails(&run, 1, &parts);
             assert_eq!(lab.state(), before, "{run}");
             let staged: Vec<_> =
-                walkdir::WalkDir::new(&folder).into_iter().flatten().map(|entry| entry.into_path()).collect();
+                walkdir::WalkDir::new(&folder).into_iter().flatten().map(walkdir::DirEntry::into_path).collect();
             let damaged = path.file_name().unwrap();
             assert!(
                 !staged

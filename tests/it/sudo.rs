@@ -43,7 +43,11 @@ impl Place {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(self.path("medusa"));
         command.args(["--config-file"]).arg(self.path("medusa.ini")).args(["restore-node", "--backup-name", "b 1"]);
         let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
-        command.env("PATH", path).env_remove("RUST_BACKTRACE").env("MEDUSA_CQL_PASSWORD", "hunter2").current_dir(self.path(""));
+        command
+            .env("PATH", path)
+            .env_remove("RUST_BACKTRACE")
+            .env("MEDUSA_CQL_PASSWORD", "hunter2")
+            .current_dir(self.path(""));
         finish(command.output().unwrap(), "medusa", &["restore-node"])
     }
 }
@@ -57,7 +61,10 @@ fn a_restore_runs_itself_again_as_root() {
     let words = ["medusa.ini", "medusa"].map(|name| place.path(name).display().to_string());
     let command =
         format!("<-->\n<{}>\n<--config-file>\n<{}>\n<restore-node>\n<--backup-name>\n<b 1>\n", words[1], words[0]);
-    assert_eq!(fs::read_to_string(place.path("calls")).unwrap(), format!("<-n>\n<-l>\n{command}<-n>\n<--preserve-env=MEDUSA_CQL_PASSWORD>\n{command}"));
+    assert_eq!(
+        fs::read_to_string(place.path("calls")).unwrap(),
+        format!("<-n>\n<-l>\n{command}<-n>\n<--preserve-env=MEDUSA_CQL_PASSWORD>\n{command}")
+    );
 }
 
 #[test]

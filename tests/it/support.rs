@@ -117,7 +117,7 @@ pub fn object_file(medusa: &Medusa, fqdn: &str, name: &str, contains: &str, end:
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        assert!(begin.elapsed() < Duration::from_mins(1), "{what} did not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -132,6 +132,10 @@ impl Random {
         let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
         println!("{test}: SEED={seed}");
         Self(seed)
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {

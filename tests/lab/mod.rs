@@ -4,7 +4,7 @@
 //! No process survives its owner: dropping a node kills it, and a watchdog beside each Cassandra kills it within a second
 //! after the process that started it is gone.
 
-#![allow(dead_code, unreachable_pub, reason = "tests, demo and benches each use a part")]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "tests, demo and benches each use a part")]
 
 pub mod cql;
 pub mod medusa;

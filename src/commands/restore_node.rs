@@ -36,7 +36,7 @@ pub struct RestoreNodeArgs {
     /// Wait until one of these hosts is up before Cassandra is started
     #[arg(long, value_name = "HOST,HOST", value_delimiter = ',')]
     seeds: Vec<String>,
-    /// Run the query of [checks] afterwards
+    /// Run the query of `[checks]` afterwards
     #[arg(long, overrides_with = "_no_verify")]
     verify: bool,
     /// Do not (the default)

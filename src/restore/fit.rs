@@ -261,4 +261,20 @@ mod tests {
         assert_eq!(backup.unreadable_with(&Statements::parse(&other_key), &view).len(), 1);
         assert_eq!(backup.views_of(&orders()), BTreeSet::from(["mv".to_owned()]));
     }
+
+    #[test]
+    fn what_was_created_since_is_built_again_or_in_the_way() {
+        let now = Statements::parse(SCHEMA);
+        assert_eq!((now.in_the_way(&now, &orders()), now.new_indexes(&now, &orders())), (vec![], vec![]));
+        let old = SCHEMA.replace("CREATE MATERIALIZED", "CREATE NO").replace("CREATE INDEX", "CREATE NO");
+        let old = Statements::parse(&old);
+        let view = "the view shop.mv was created since and would keep its rows: drop it first";
+        assert_eq!(old.in_the_way(&now, &orders()), [view]);
+        assert_eq!(old.new_indexes(&now, &orders()), ["orders_name"]);
+        let other = SCHEMA.replace("orders (name)", "orders (a)");
+        let other = Statements::parse(&other);
+        assert_eq!(other.in_the_way(&now, &orders()), ["index orders_name is another one now: drop it first"]);
+        let view = TableFolder::new("shop", "mv-00000000000000000000000000000005").unwrap();
+        assert_eq!((now.base_of(&view), now.base_of(&orders())), (Some("orders"), None));
+    }
 }

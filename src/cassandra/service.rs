@@ -63,6 +63,11 @@ impl<'a> Service<'a> {
         self.native.into_iter().chain([self.storage]).any(is_open)
     }
 
+    /// Whether it runs, be it without serving anybody.
+    pub fn is_running(&self) -> bool {
+        self.is_up() || !self.users_of_files().is_empty()
+    }
+
     /// Processes that hold files of Cassandra open. A closed port does not mean that nothing is written any more.
     fn users_of_files(&self) -> Vec<String> {
         let mut folders = self.yaml.table_directories();

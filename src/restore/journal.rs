@@ -74,6 +74,9 @@ pub struct Journal {
     pub folders: Vec<PathBuf>,
     /// How many are restored.
     pub tables: usize,
+    /// Whether Cassandra ran before. If it did not, it is not started with what is put back: a new node would join its
+    /// cluster with an identity that nobody meant it to have.
+    pub was_running: bool,
 }
 
 impl Journal {
@@ -304,6 +307,7 @@ mod tests {
             rewrite: Some(rewrite),
             folders,
             tables: 2,
+            was_running: true,
         }
     }
 

@@ -187,6 +187,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
         rewrite: None,
         folders: swap::folders(&plan, &folder).into_iter().chain(begun_folders).collect(),
         tables: plan.tables.len(),
+        was_running: service.is_running(),
     };
     fs_err::create_dir_all(&folder)?;
     journal.write(&folder)?;

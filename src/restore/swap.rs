@@ -135,6 +135,10 @@ impl Swap<'_> {
                 format!("the restore failed, and the previous data could not be put back: {}", one_line(&error)),
                 format!("the same command goes on; the previous files are in {folder_shown}/undo until it succeeds"),
             ),
+            Ok(()) if !journal.was_running => (
+                "the restore failed; the previous data is back, and Cassandra is down as it was before".to_owned(),
+                hint.unwrap_or(stay),
+            ),
             Ok(()) => match self.start_again().await {
                 Err(failure) => (
                     format!(
@@ -204,7 +208,9 @@ impl Swap<'_> {
             Phase::Swapping | Phase::Starting => {
                 monitor.title("  takes back another restore that was interrupted");
                 self.put_back(folder, &journal).await?;
-                self.start_again().await?;
+                if journal.was_running {
+                    self.start_again().await?;
+                }
                 journal.remove(folder)?;
                 Ok(Settled::Removed)
             }

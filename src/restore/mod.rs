@@ -152,15 +152,18 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
     let monitor = &*context.monitor;
     monitor.title(&format!("restore {} of {} from {}", options.name, context.fqdn, context.storage.location()));
     let swap = Swap { context, yaml: &yaml, service: &service, nodetool: &nodetool };
-    let mut begun_folders = Vec::new();
+    let (mut begun_folders, mut ran_then) = (Vec::new(), false);
     for (folder, journal) in unfinished(&yaml)? {
-        let (tables, folders) = (journal.tables, journal.folders.clone());
+        let (tables, folders, was_running) = (journal.tables, journal.folders.clone(), journal.was_running);
         match swap.settle(&folder, journal, &options.command(&context.fqdn)).await? {
             Settled::Done => {
                 let staged = Staged::default();
                 return finish(context, options, staged.outcome(context, options, tables, begin.elapsed(), None)).await;
             }
-            Settled::Begun => begun_folders.extend(folders),
+            Settled::Begun => {
+                begun_folders.extend(folders);
+                ran_then |= was_running;
+            }
             Settled::Removed => {}
         }
     }
@@ -187,7 +190,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
         rewrite: None,
         folders: swap::folders(&plan, &folder).into_iter().chain(begun_folders).collect(),
         tables: plan.tables.len(),
-        was_running: service.is_running(),
+        was_running: ran_then || service.is_running(),
     };
     fs_err::create_dir_all(&folder)?;
     journal.write(&folder)?;

@@ -41,12 +41,12 @@ fn a_node_that_asks_for_a_password() {
     // Cassandra opens its port before it has created its first user.
     drop(Session::connect_as(&node.address, Some(("cassandra", "cassandra"))));
     let mut medusa = medusa(&node);
-    let settings = ["cql_username and cql_password", "MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD"];
-    let missing = [&settings[..], &["asks for a user name and password"]].concat();
-    let wrong = [&settings[..], &["refused the user name and password", "cassandra"]].concat();
-    refused(&medusa, &node, &missing);
+    let settings = "cql_username and cql_password in [cassandra], or MEDUSA_CQL_USERNAME and MEDUSA_CQL_PASSWORD";
+    let asked = ["asks for a user name and password", settings];
+    let wrong = ["refused the user name and password", "cassandra", settings];
+    refused(&medusa, &node, &asked);
     medusa.set("cassandra", "cql_username", "cassandra");
-    refused(&medusa, &node, &missing);
+    refused(&medusa, &node, &asked);
     medusa.set("cassandra", "cql_password", "not-this-one");
     refused(&medusa, &node, &wrong);
     medusa.set("cassandra", "cql_password", "cassandra");

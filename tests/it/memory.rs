@@ -67,8 +67,8 @@ fn p6_of_a_file_only_a_few_pieces_are_in_memory() {
     let data = own_data(&mut medusa, shared_node());
     let folder = snapshot_folder(&data, "large");
     let file = std::fs::File::create(folder.join("nb-1-big-Data.db")).unwrap();
-    file.set_len(1 << 30).unwrap();
-    file.write_all_at(b"the end", (1 << 30) - 7).unwrap();
+    file.set_len(512 << 20).unwrap();
+    file.write_all_at(b"the end", (512 << 20) - 7).unwrap();
     link_as(&data, &folder, "again");
     stays_below(96, &medusa, "large", 1);
 }

@@ -36,7 +36,7 @@ const EXISTING: [&str; 5] = ["backup-node", "--use-existing-snapshot", "--keep-s
 #[test]
 fn progress_is_a_line_from_time_to_time_where_there_is_no_terminal() {
     let mut medusa = medusa(shared_node());
-    large_snapshot(&mut medusa, shared_node(), "large", 1 << 30);
+    large_snapshot(&mut medusa, shared_node(), "large", 512 << 20);
     let child = medusa.spawn(&EXISTING);
     let id = Pid::from_raw(child.id().try_into().unwrap());
     let written = || {
@@ -50,7 +50,7 @@ fn progress_is_a_line_from_time_to_time_where_there_is_no_terminal() {
     kill(id, Signal::SIGCONT).unwrap();
     let run = finish(child.wait_with_output().unwrap(), "medusa", &EXISTING).expect_code(0);
     let line = run.stderr.lines().find(|line| line.starts_with("  upload ") && line.contains("% ")).unwrap_or_default();
-    for part in ["/1.0 GiB ", "0/1 files", "/s", " left"] {
+    for part in ["/512.0 MiB ", "0/1 files", "/s", " left"] {
         assert!(line.contains(part), "{part:?} is not in {line:?} of {run}");
     }
     assert!(!run.stderr.contains('\x1b') && !run.stderr.contains('\r'), "{run}");

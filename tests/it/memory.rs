@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::lab::medusa::{Medusa, finish};
-use crate::support::{medusa, own_data, shared_node, snapshot_folder};
+use crate::support::{medusa, own_data, program, shared_node, snapshot_folder};
 
 /// The largest resident set of a run in MiB, and its stdout.
 fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
@@ -26,7 +26,13 @@ fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
 }
 
 /// Everything that handles all files of a backup stays below the bound, in MiB.
-fn stays_below(bound: u64, medusa: &Medusa, name: &str, objects: u64) {
+fn stays_below(bound: u64, medusa: &mut Medusa, snapshot: &Path, objects: u64) {
+    let name = snapshot.file_name().unwrap().to_str().unwrap();
+    // A backup gives way to everything else, and beside other tests it would never come to its turn.
+    for priority in ["ionice", "renice"] {
+        program(medusa, priority, "");
+    }
+    medusa.env("PATH", &format!("{}:{}", medusa.folder.path().display(), std::env::var("PATH").unwrap()));
     let target = medusa.folder.path().join("download");
     std::fs::create_dir(&target).unwrap();
     let target = target.display().to_string();
@@ -45,19 +51,15 @@ fn stays_below(bound: u64, medusa: &Medusa, name: &str, objects: u64) {
         let (mebibytes, stdout) = peak(medusa, &arguments);
         println!("{mebibytes} MiB: {}", arguments.join(" "));
         assert!(mebibytes < bound, "{arguments:?} took {mebibytes} MiB");
+        if arguments == backup(name) {
+            // The next backup is of the same files.
+            std::fs::rename(snapshot, snapshot.with_file_name("again")).unwrap();
+        }
         if arguments[0] == "status" {
             assert!(stdout.contains(&format!("- {objects} files, ")), "{stdout}");
             // As if cassandra-medusa had written it: the manifest must be read.
             let _ = std::fs::remove_dir_all(medusa.bucket().join("index/summaries"));
         }
-    }
-}
-
-/// The same files as two snapshots.
-fn link_as(data: &Path, from: &Path, tag: &str) {
-    let folder = snapshot_folder(data, tag);
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        std::fs::hard_link(entry.path(), folder.join(entry.file_name())).unwrap();
     }
 }
 
@@ -69,8 +71,7 @@ fn p6_of_a_file_only_a_few_pieces_are_in_memory() {
     let file = std::fs::File::create(folder.join("nb-1-big-Data.db")).unwrap();
     file.set_len(512 << 20).unwrap();
     file.write_all_at(b"the end", (512 << 20) - 7).unwrap();
-    link_as(&data, &folder, "again");
-    stays_below(96, &medusa, "large", 1);
+    stays_below(96, &mut medusa, &folder, 1);
 }
 
 #[test]
@@ -78,9 +79,10 @@ fn p6_of_many_files_only_their_entries_in_the_manifest_are_in_memory() {
     let mut medusa = medusa(shared_node());
     let data = own_data(&mut medusa, shared_node());
     let folder = snapshot_folder(&data, "many");
-    for number in 0..40_000 {
-        std::fs::write(folder.join(format!("nb-{number}-big-Index.db")), number.to_string()).unwrap();
+    let file = folder.join("nb-0-big-Index.db");
+    std::fs::write(&file, "all the same").unwrap();
+    for number in 1..40_000 {
+        std::fs::hard_link(&file, folder.join(format!("nb-{number}-big-Index.db"))).unwrap();
     }
-    link_as(&data, &folder, "again");
-    stays_below(256, &medusa, "many", 40_000);
+    stays_below(256, &mut medusa, &folder, 40_000);
 }

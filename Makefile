@@ -22,7 +22,7 @@ demo: setup
 
 test: setup
 	$(CARGO) test --locked --lib
-	$(CARGO) test --locked --test it -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --test it -- --show-output --test-threads=$(TEST_THREADS)
 
 lint: $(DENY)
 	$(CARGO) fmt --check

@@ -31,7 +31,7 @@ pub struct BackupOutcome {
 impl BackupOutcome {
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} complete on {}\n  {}, {}   {} uploaded ({}), {} already stored\n  started {}, finished {} ({}{})\n  every byte that was read was hashed, {} checked against their digest\n",
+            "{} complete on {}\n  {}, {}   {} uploaded ({}), {} already stored\n  started {}, finished {} ({}{})\n  every uploaded byte hashed, {} checked against their digest\n",
             self.name,
             self.fqdn,
             counted(self.all.files, "file"),

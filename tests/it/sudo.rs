@@ -77,6 +77,6 @@ fn a_sudo_that_refuses_is_told() {
 fn sudo_is_not_called_where_it_is_not_wanted() {
     let place = Place::new("touch called\n", "use_sudo_for_restore = False\n");
     let run = place.restore();
-    assert_fails(&run, 1, &["there is no backup b 1 in /no/such/storage/b"]);
+    assert_fails(&run, 1, &["there is no backup b 1 of n1 in /no/such/storage/b"]);
     assert!(!place.path("called").exists(), "{run}");
 }

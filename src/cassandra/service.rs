@@ -14,6 +14,8 @@ use crate::error::Failure;
 use crate::exec::command::Invocation;
 use crate::interrupt::Interrupt;
 
+/// How Cassandra's process is called.
+const JAVA: &str = "java";
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(250);
 /// How long Cassandra may still be going down by itself when the stop command failed.
@@ -65,7 +67,7 @@ impl<'a> Service<'a> {
 
     /// Whether it runs, be it without serving anybody.
     pub fn is_running(&self) -> bool {
-        self.is_up() || !self.users_of_files().is_empty()
+        self.is_up() || self.users_of_files().iter().any(|user| user.ends_with(&format!("({JAVA})")))
     }
 
     /// Processes that hold files of Cassandra open. A closed port does not mean that nothing is written any more.
@@ -173,27 +175,41 @@ pub fn is_open(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, CONNECT).is_ok()
 }
 
-/// `pid (name)` of the processes that we may look into and that have a file below one of the folders open.
+/// `pid (name)` of the processes that we may look into and that have a file below one of the folders open: any Java program,
+/// and any other one that may write.
 fn processes_with_open_files(folders: &[PathBuf]) -> Vec<String> {
     let own = std::process::id().to_string();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();
     for process in processes.flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
-        if pid == own || !pid.bytes().all(|b| b.is_ascii_digit()) || !has_open_file(&process.path(), folders) {
+        if pid == own || !pid.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if !has_open_file(&process.path(), folders, name.trim() != JAVA) {
+            continue;
+        }
         found.push(format!("process {pid} ({})", name.trim()));
     }
     found
 }
 
-fn has_open_file(process: &Path, folders: &[PathBuf]) -> bool {
+fn has_open_file(process: &Path, folders: &[PathBuf], only_for_writing: bool) -> bool {
     // Not ours to look into, or gone.
     let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
-    let open = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-    open.into_iter().any(|file| folders.iter().any(|folder| file.starts_with(folder)))
+    let is_inside =
+        |path: &Path| fs::read_link(path).is_ok_and(|file| folders.iter().any(|folder| file.starts_with(folder)));
+    files.flatten().any(|file| {
+        is_inside(&file.path()) && (!only_for_writing || is_for_writing(process, &file.file_name().to_string_lossy()))
+    })
+}
+
+/// By the octal `flags` of proc(5).
+fn is_for_writing(process: &Path, descriptor: &str) -> bool {
+    let info = fs::read_to_string(process.join("fdinfo").join(descriptor)).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_none_or(|flags| flags & 3 != 0)
 }
 
 #[cfg(test)]

@@ -99,6 +99,18 @@ impl Object {
         RecordedMd5::parse(self.md5.as_deref())
     }
 
+    /// Whether the object may be another one than the manifest recorded, without being damaged: Medusa overwrites these two
+    /// components in place when Cassandra has rewritten them, and older backups share the key. Cassandra reads either.
+    pub fn is_rewritten_by_medusa(&self) -> bool {
+        self.sha256.is_none() && ["-Statistics.db", "-Summary.db"].iter().any(|end| self.path.ends_with(end))
+    }
+
+    /// Whether the manifest says what the content must be.
+    pub fn has_known_content(&self) -> bool {
+        let has_hash = self.sha256.is_some() || self.recorded_md5() != RecordedMd5::Unknown;
+        has_hash && !self.is_rewritten_by_medusa()
+    }
+
     /// Where the file belongs in its table's folder. As in Medusa, the last element of the path is the file's name, and
     /// its parent counts only if it is a secondary-index folder or DSE's `nodes`; any other folder (our content folders) is
     /// dropped.

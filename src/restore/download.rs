@@ -53,20 +53,28 @@ impl DownloadPlan {
         options.selection.check_names(&manifest)?;
         let mut sections = Vec::new();
         let mut amount = Amount::default();
+        let mut needed = 0;
         for (index, section) in manifest.sections.iter().enumerate() {
             let table = section.table()?;
             if options.selection.wants(&table) {
-                section.objects.iter().for_each(|object| amount.add(object.size));
+                let folder = options.destination.join(&table.keyspace).join(&table.folder);
+                for object in &section.objects {
+                    amount.add(object.size);
+                    // Brought by a run that was interrupted.
+                    let target = folder.join(object.file(&table)?.relative());
+                    let is_there = fs::metadata(target).is_ok_and(|metadata| metadata.len() == object.size);
+                    needed += if is_there { 0 } else { object.size };
+                }
                 sections.push((index, table));
             }
         }
         let space = nix::sys::statvfs::statvfs(&options.destination)
             .with_context(|| format!("could not look at {}", options.destination.display()))?;
         let free = space.blocks_available() as u64 * space.fragment_size() as u64;
-        if amount.bytes > free {
+        if needed > free {
             return Err(Failure::failed(format!(
                 "not enough space: {} must be downloaded into {}, and {} are free",
-                size(amount.bytes),
+                size(needed),
                 options.destination.display(),
                 size(free)
             ))

@@ -1,8 +1,9 @@
 //! Bringing one stored file to a place on this node: linked where the node still has it, downloaded otherwise, and compared
 //! with what the manifest recorded either way.
 //!
-//! A file appears under its name only when its content was found to be right. A crash leaves a file called
-//! `.medusa-part-…`, which the next attempt replaces.
+//! A file appears under its name only when its content was found to be right. A crash leaves a file called `….medusa-part`,
+//! which the next attempt replaces. Its name must not end in `.db`: Cassandra looks for those in every folder of its data
+//! directories, hidden ones included, and does not start if it cannot read one.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::files::{self, set_mtime};
+use crate::files;
 use crate::model::digest::{ContentDigest, RecordedMd5};
 use crate::model::manifest::Object;
 use crate::storage::Storage;
@@ -18,8 +19,8 @@ use crate::storage::blocking::inline;
 use crate::storage::layout::ObjectKey;
 use crate::storage::transfer::{NewFile, SourceFile, TransferError, Watch, digest_file};
 
-/// The beginning of the name of a file that is not whole yet.
-pub const PART: &str = ".medusa-part-";
+/// The end of the name of a file that is not whole yet.
+const PART: &str = ".medusa-part";
 
 /// A stored file and where it shall be.
 #[derive(Debug, Clone)]
@@ -77,7 +78,7 @@ impl Fetch {
             if let Some(inode) = self.holds(candidate, &wanted.object)?
                 && link(candidate, inode, &wanted.target).map_err(at_target)?
             {
-                set_time(&wanted.target, wanted).map_err(at_target)?;
+                // Its time stays: it is also that of the live file, and of snapshots that may be being backed up.
                 self.count(wanted.object.size);
                 return Ok(Fetched::Linked);
             }
@@ -109,7 +110,10 @@ impl Fetch {
         if self.holds(&wanted.target, &wanted.object)?.is_some() {
             return Ok(true);
         }
-        if !self.replace {
+        // Of a content that nobody recorded, only the size can tell whose file it is.
+        let may_be_ours = !wanted.object.has_known_content()
+            && fs::symlink_metadata(&wanted.target).is_ok_and(|metadata| metadata.len() == wanted.object.size);
+        if !self.replace && !may_be_ours {
             return Err(FetchError::InTheWay(wanted.target.clone()));
         }
         remove_if_there(&wanted.target).map_err(|source| FetchError::Target { path: wanted.target.clone(), source })?;
@@ -118,7 +122,7 @@ impl Fetch {
 
     /// The inode of a local file that has the recorded content, as far as that can be told without the object.
     fn holds(&self, path: &Path, object: &Object) -> Result<Option<u64>, FetchError> {
-        let known = object.sha256.is_some() || needs_md5(object);
+        let known = object.has_known_content();
         let metadata =
             fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
         let Some(metadata) = metadata.filter(|_| known) else { return Ok(None) };
@@ -151,6 +155,9 @@ fn needs_md5(object: &Object) -> bool {
 
 /// What is wrong with a content, by what the manifest recorded of it.
 fn mismatch(object: &Object, digest: &ContentDigest) -> Option<String> {
+    if object.is_rewritten_by_medusa() {
+        return None;
+    }
     if digest.size != object.size {
         return Some(format!("it should have {} bytes, and has {}", object.size, digest.size));
     }
@@ -161,17 +168,9 @@ fn mismatch(object: &Object, digest: &ContentDigest) -> Option<String> {
     (same == Some(false)).then(|| format!("its MD5 is not {}", object.md5.as_deref().unwrap_or_default()))
 }
 
-/// A linked file gets the recorded time, so that the next backup need not read it.
-fn set_time(path: &Path, wanted: &Wanted) -> io::Result<()> {
-    if let Some(mtime) = wanted.object.mtime {
-        set_mtime(fs::OpenOptions::new().write(true).open(path)?.file(), mtime)?;
-    }
-    Ok(())
-}
-
 fn part_of(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!("{PART}{name}"))
+    target.with_file_name(format!("{name}{PART}"))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

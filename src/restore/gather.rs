@@ -1,7 +1,7 @@
 //! Gathers what a restore must know and makes the plan. Everything that can be wrong is found here, before anything is
 //! touched.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use crate::files;
 use crate::model::backups::ServerVersion;
 use crate::model::manifest::{Manifest, Object, Section};
 use crate::model::names::TableFolder;
-use crate::model::sstable::SstableFile;
+use crate::model::sstable::{self, SstableFile};
 use crate::model::tokenmap::{Tokenmap, Tokens};
 use crate::model::units::{counted, size};
 use crate::storage::layout::{Meta, Pool};
@@ -305,6 +305,9 @@ async fn check_objects(
         })?;
         expected.insert(&object.path, object.size);
     }
+    let objects = sections.iter().flat_map(|(section, _)| &section.objects);
+    let rewritten: HashSet<&str> =
+        objects.filter(|object| object.is_rewritten_by_medusa()).map(|object| &*object.path).collect();
     let mut problems = BTreeMap::new();
     for pool in [Pool::Differential, Pool::Full(&options.name)] {
         let root = layout.pool(fqdn, pool);
@@ -320,6 +323,7 @@ async fn check_objects(
             while let Some(found) = context.interrupt.or(listing.try_next()).await? {
                 if let Some(size) = expected.remove(found.location.as_ref())
                     && size != found.size
+                    && !rewritten.contains(found.location.as_ref())
                 {
                     problems
                         .insert(found.location.to_string(), format!("has {} bytes, should have {size}", found.size));
@@ -530,7 +534,9 @@ impl Placement {
             let directory =
                 *sstables.entry((file.index.clone(), sstable)).or_insert_with(|| self.choose(source, &local));
             // A link cannot leave its file system.
-            let candidates: Vec<_> = local.iter().filter(|(of, ..)| *of == directory).collect();
+            // Cassandra appends to TOC.txt in place, so that one is never shared with the live table.
+            let is_shared = !file.name.ends_with(sstable::TOC);
+            let candidates: Vec<_> = local.iter().filter(|(of, ..)| is_shared && *of == directory).collect();
             let on_this_node = candidates.iter().any(|(.., same_time)| *same_time);
             let staged_file = self.folders[directory]
                 .1

@@ -28,6 +28,8 @@ pub enum Phase {
     Swapping,
     /// All moves are made, and Cassandra is being started.
     Starting,
+    /// Cassandra runs with the restored files. What was set aside is being removed.
+    Done,
 }
 
 /// What a rename is for.
@@ -96,6 +98,11 @@ impl Journal {
         fs::rename(&temporary, &path)?;
         sync_folder(folder)?;
         Ok(())
+    }
+
+    /// When the journal of the folder was written last.
+    pub fn written(folder: &Path) -> anyhow::Result<std::time::SystemTime> {
+        Ok(fs::metadata(Self::file(folder))?.modified()?)
     }
 
     /// The journals of restores that did not come to their end, with their folders.
@@ -202,6 +209,8 @@ impl Journal {
 
     /// Removes everything that the restore made beside Cassandra's files. The journal goes last.
     pub fn remove(&self, folder: &Path) -> anyhow::Result<()> {
+        // Half of what was set aside must never be taken for all of it.
+        Self { phase: Phase::Done, ..self.clone() }.write(folder)?;
         for other in self.folders.iter().filter(|other| *other != folder) {
             remove_tree(other)?;
         }
@@ -218,7 +227,7 @@ impl Move {
             return Ok(());
         }
         if exists(&self.to)? {
-            if self.purpose == Purpose::Place {
+            if self.purpose != Purpose::SetAside {
                 bail!("{} was made while the restore was interrupted, and is in the way", self.to.display());
             }
             return Ok(());

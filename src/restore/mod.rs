@@ -82,6 +82,8 @@ pub struct RestoreOutcome {
     pub tables: usize,
     pub linked: Amount,
     pub downloaded: Amount,
+    /// Files of which nobody recorded a hash.
+    pub unchecked: usize,
     pub took: Duration,
     /// How long Cassandra was down. `None` if an interrupted restore was only brought to its end.
     pub down: Option<Duration>,
@@ -97,16 +99,25 @@ impl RestoreOutcome {
             );
         };
         format!(
-            "{} restored from {}\n  {tables}, {} downloaded ({}), {} were on this node ({})\n  every byte compared with the manifest; Cassandra was down for {}, {} in all\n",
+            "{} restored from {}\n  {tables}, {} downloaded ({}), {} were on this node ({})\n  {}; Cassandra was down for {}, {} in all\n",
             self.name,
             self.source,
             counted(self.downloaded.files, "file"),
             size(self.downloaded.bytes),
             counted(self.linked.files, "file"),
             size(self.linked.bytes),
+            self.compared(),
             took(down),
             took(self.took),
         )
+    }
+
+    fn compared(&self) -> String {
+        if self.unchecked == 0 {
+            return "every byte compared with the manifest".to_owned();
+        }
+        let files = counted(self.unchecked as u64, "file");
+        format!("compared with the manifest, {files} by size only: cassandra-medusa recorded no hash of them")
     }
 
     pub fn json(&self) -> Value {
@@ -119,6 +130,7 @@ impl RestoreOutcome {
             "downloaded_bytes": self.downloaded.bytes,
             "local_files": self.linked.files,
             "local_bytes": self.linked.bytes,
+            "unchecked_files": self.unchecked,
             "seconds": self.took.as_secs_f64(),
             "down_seconds": self.down.map(|down| down.as_secs_f64()),
         })
@@ -238,6 +250,7 @@ fn unfinished(yaml: &CassandraYaml) -> anyhow::Result<Vec<(PathBuf, Journal)>> {
 struct Staged {
     linked: Amount,
     downloaded: Amount,
+    unchecked: usize,
 }
 
 impl Staged {
@@ -250,7 +263,16 @@ impl Staged {
         down: Option<Duration>,
     ) -> RestoreOutcome {
         let (name, source) = (options.name.clone(), context.fqdn.clone());
-        RestoreOutcome { name, source, tables, linked: self.linked, downloaded: self.downloaded, took, down }
+        RestoreOutcome {
+            name,
+            source,
+            tables,
+            linked: self.linked,
+            downloaded: self.downloaded,
+            unchecked: self.unchecked,
+            took,
+            down,
+        }
     }
 }
 
@@ -277,7 +299,8 @@ async fn stage(context: &Context, plan: &RestorePlan) -> anyhow::Result<Staged> 
         let fetch = fetch.clone();
         async move { (wanted.object.size, fetch.bring(&wanted).await) }
     });
-    let mut staged = Staged::default();
+    let unchecked = plan.files().filter(|file| !file.object.has_known_content()).count();
+    let mut staged = Staged { unchecked, ..Staged::default() };
     let mut problems = Vec::new();
     while let Some((bytes, fetched)) = work.recv().await {
         match fetched {
@@ -341,6 +364,13 @@ fn prepare_stage(plan: &RestorePlan) -> anyhow::Result<()> {
         for entry in walkdir::WalkDir::new(directory.work.join("stage")).into_iter().flatten() {
             if entry.file_type().is_file() && !expected.contains(entry.path()) {
                 fs_err::remove_file(entry.path())?;
+            }
+        }
+        // Made by a Cassandra that was started with these files. The table's own ones come back to it.
+        for entry in walkdir::WalkDir::new(directory.work.join("stage")).contents_first(true).into_iter().flatten() {
+            let is_kept = swap::KEPT.iter().any(|kept| entry.file_name() == *kept);
+            if entry.file_type().is_dir() && is_kept {
+                fs_err::remove_dir_all(entry.path())?;
             }
         }
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use fs_err as fs;
 
 use super::journal::{FOLDER, Journal, Move, Phase, Purpose, Rewrite};
@@ -55,7 +56,12 @@ impl Swap<'_> {
     ) -> anyhow::Result<Duration> {
         let (context, service) = (self.context, self.service);
         context.interrupt.check()?;
-        self.run_statements(&plan.statements).await?;
+        if let Err(error) = self.run_statements(&plan.statements).await {
+            let message =
+                "a statement that prepares the schema failed; no file was changed, but earlier statements stay";
+            let hint = format!("see the plan with --dry-run; files that were brought stay in {}", folder.display());
+            return Err(Failure::failed(message).cause(error).hint(hint).into());
+        }
         let begin = Instant::now();
         let unchanged = |problem: &str, failure: Failure| {
             let changed =
@@ -68,10 +74,19 @@ impl Swap<'_> {
             drained.map_err(|failure| unchanged("Cassandra could not flush its tables", failure))?;
         }
         // Not interruptible: what is half stopped would have to be started again anyway.
-        service.stop().await.map_err(|failure| {
+        if let Err(failure) = service.stop().await {
             let drained = if plan.drain { "; it was drained and serves no clients until it is restarted" } else { "" };
-            unchanged(&format!("Cassandra could not be stopped{drained}"), failure)
-        })?;
+            let state = if service.is_running() {
+                format!("Cassandra could not be stopped{drained}")
+            } else if !journal.was_running {
+                "Cassandra is down, as it was before".to_owned()
+            } else if let Err(error) = self.start_again().await {
+                format!("Cassandra is down and could not be started again: {}", one_line(&error.into()))
+            } else {
+                "Cassandra was stopped, and started again".to_owned()
+            };
+            return Err(unchanged(&state, failure).into());
+        }
         context.monitor.step("stop", &plan.stop_command, begin.elapsed());
         match self.swap_and_start(plan, folder, journal, seeds).await {
             Ok(()) => {}
@@ -103,10 +118,7 @@ impl Swap<'_> {
         };
         journal.phase = Phase::Swapping;
         journal.write(folder)?;
-        journal.forward()?;
-        for directory in &plan.directories {
-            super::sync_file_system(&directory.data)?;
-        }
+        go_forward(journal)?;
         context.monitor.step("swap", &counted(plan.tables.len() as u64, "table folder"), begin.elapsed());
         self.wait_for_seeds(seeds).await?;
         self.start(folder, journal).await
@@ -184,18 +196,21 @@ impl Swap<'_> {
             // Its files are used again if the same backup is restored, and removed otherwise.
             Phase::Staging if same => Ok(Settled::Begun),
             Phase::Staging => journal.remove(folder).map(|()| Settled::Removed),
-            Phase::Starting if self.service.check_health().await.is_ok() => {
+            Phase::Done | Phase::Starting if journal.phase == Phase::Done || self.has_run(folder).await? => {
                 monitor.title("  an interrupted restore had come to its end: what it set aside is removed");
                 journal.remove(folder)?;
                 Ok(if same { Settled::Done } else { Settled::Removed })
             }
             Phase::Swapping | Phase::Starting if same => {
                 monitor.title("  goes on with the restore that was interrupted");
-                if self.service.is_up() || journal.phase == Phase::Starting {
-                    self.service.stop().await?;
-                }
                 let went_on = async {
-                    journal.forward()?;
+                    if journal.phase == Phase::Starting || self.service.is_running() {
+                        self.service.stop().await?;
+                    }
+                    // After the swap Cassandra may have taken writes: nothing is swapped again.
+                    if journal.phase == Phase::Swapping {
+                        go_forward(&journal)?;
+                    }
                     self.start(folder, &mut journal.clone()).await
                 };
                 if let Err(error) = went_on.await {
@@ -205,7 +220,7 @@ impl Swap<'_> {
                 journal.remove(folder)?;
                 Ok(Settled::Done)
             }
-            Phase::Swapping | Phase::Starting => {
+            Phase::Swapping | Phase::Starting | Phase::Done => {
                 monitor.title("  takes back another restore that was interrupted");
                 self.put_back(folder, &journal).await?;
                 if journal.was_running {
@@ -215,6 +230,25 @@ impl Swap<'_> {
                 Ok(Settled::Removed)
             }
         }
+    }
+
+    /// Whether Cassandra has run with the restored files: it answers, or it wrote a commit log long after it was started.
+    async fn has_run(&self, folder: &Path) -> anyhow::Result<bool> {
+        if self.service.check_health().await.is_ok() {
+            return Ok(true);
+        }
+        let swapped = Journal::written(folder)?;
+        let mut newest = None;
+        match fs::read_dir(&self.yaml.commitlog_directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            entries => {
+                for entry in entries? {
+                    newest = newest.max(Some(entry?.metadata()?.modified()?));
+                }
+            }
+        }
+        let limit = swapped + self.context.config.cassandra.start_timeout;
+        Ok(newest.is_some_and(|newest| newest > limit))
     }
 
     async fn run_statements(&self, statements: &[String]) -> anyhow::Result<()> {
@@ -257,6 +291,23 @@ impl Swap<'_> {
     }
 }
 
+/// Folders of a table that are not part of its files and stay with it.
+pub const KEPT: [&str; 2] = ["snapshots", "backups"];
+
+/// Makes the renames, durably.
+fn go_forward(journal: &Journal) -> anyhow::Result<()> {
+    journal.forward()?;
+    let parents =
+        journal.moves.iter().filter_map(|step| step.to.parent()).chain(journal.emptied.iter().map(PathBuf::as_path));
+    let mut synced = std::collections::BTreeSet::new();
+    for folder in parents.filter(|folder| folder.exists()) {
+        if synced.insert(std::os::unix::fs::MetadataExt::dev(&fs::metadata(folder)?)) {
+            super::sync_file_system(folder)?;
+        }
+    }
+    Ok(())
+}
+
 /// The folder in which a table is staged for a directory.
 pub fn stage_folder(plan: &RestorePlan, directory: usize, table: &TableFolder) -> PathBuf {
     plan.directories[directory].work.join("stage").join(&table.keyspace).join(&table.folder)
@@ -268,10 +319,26 @@ pub fn owner_to_set(owner: (u32, u32)) -> Option<(u32, u32)> {
     (own != owner && own.0 == 0).then_some(owner)
 }
 
+/// Whether a restore made it, or something above it.
+fn is_ours(folder: &Path) -> bool {
+    folder.iter().any(|part| part.to_string_lossy().starts_with(FOLDER))
+}
+
 /// Makes a folder as Cassandra makes its own, with all above it.
 pub fn make_folder(folder: &Path, owner: (u32, u32)) -> anyhow::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+    match fs::symlink_metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => {
+            let user = std::os::unix::fs::MetadataExt::uid(&metadata);
+            // In a folder for temporary files anybody may have made it first.
+            if is_ours(folder) && user != owner.0 && user != nix::unistd::geteuid().as_raw() {
+                bail!("{} is in the way: it belongs to user {user}", folder.display());
+            }
+            return Ok(());
+        }
+        // A data directory may be a link to another disk; a folder of ours never is.
+        Ok(metadata) if metadata.is_symlink() && !is_ours(folder) && folder.is_dir() => return Ok(()),
+        Ok(_) => bail!("{} is in the way: it is no folder", folder.display()),
+        Err(_) => {}
     }
     if let Some(parent) = folder.parent() {
         make_folder(parent, owner)?;
@@ -314,7 +381,7 @@ fn moves(plan: &RestorePlan, journal_folder: &Path) -> anyhow::Result<Vec<Move>>
             if staged.exists() {
                 moves.push(Move { purpose: Purpose::Place, from: staged, to: live.clone() });
             }
-            for kept in ["snapshots", "backups"].into_iter().filter(|kept| live.join(kept).is_dir()) {
+            for kept in KEPT.into_iter().filter(|kept| live.join(kept).is_dir()) {
                 moves.push(Move { purpose: Purpose::Keep, from: undo.join(kept), to: live.join(kept) });
             }
         }

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
-use crate::model::digest::RecordedMd5;
 use crate::model::manifest::{Manifest, Object};
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
@@ -136,9 +135,8 @@ async fn compare(context: &Context, node: &NodeBackup, manifest: &Manifest) -> a
     }
     // Medusa overwrites these two in place when Cassandra rewrites them, and Cassandra can do without the exact bytes.
     findings.retain(|finding| {
-        let rewritten = ["-Statistics.db", "-Summary.db"].iter().any(|end| finding.path.ends_with(end));
-        let by_medusa = expected.get(finding.path.as_str()).is_some_and(|(object, _)| object.sha256.is_none());
-        let tolerated = rewritten && by_medusa && matches!(finding.fault, Fault::WrongSize { .. });
+        let rewritten = expected.get(finding.path.as_str()).is_some_and(|(object, _)| object.is_rewritten_by_medusa());
+        let tolerated = rewritten && matches!(finding.fault, Fault::WrongSize { .. });
         if tolerated {
             tracing::warn!(
                 "{} was rewritten by cassandra-medusa after this backup; Cassandra can read it",
@@ -188,7 +186,7 @@ struct Reader {
 impl Reader {
     async fn check(&self, object: &Object) -> anyhow::Result<Option<Finding>> {
         let recorded = object.recorded_md5();
-        if object.sha256.is_none() && recorded == RecordedMd5::Unknown {
+        if !object.has_known_content() {
             return Ok(None);
         }
         let key = self.storage.layout().recorded(&self.fqdn, &object.path)?;

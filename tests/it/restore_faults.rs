@@ -268,7 +268,7 @@ fn p4_a_signal_while_files_are_fetched_changes_nothing() {
         let folder = lab.node.path("data/.medusa-restore-b1");
         let being_fetched = || {
             let parts = walkdir::WalkDir::new(&folder).into_iter().flatten();
-            parts.filter(|entry| entry.file_name().to_str().unwrap().starts_with(".medusa-part-")).count() > 0
+            parts.filter(|entry| entry.file_name().to_str().unwrap().ends_with(".medusa-part")).count() > 0
         };
         wait_for("the beginning of the download", being_fetched);
         let run = interrupt(child, &arguments);

@@ -19,7 +19,7 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::pyjson;
 use crate::model::summary::Summary;
 use crate::monitor::Amount;
-use crate::storage::layout::{IndexEntry, IndexKind, Meta};
+use crate::storage::layout::{IndexKind, Meta};
 use crate::storage::{Created, Storage};
 
 /// One node's backup in the making.
@@ -38,8 +38,9 @@ impl Writing<'_> {
         let version = Bytes::from(pyjson::stored(&facts.version)?);
         self.create_meta(Meta::Schema, schema.plain.clone()).await?;
         self.create_meta(Meta::SchemaInternals, schema.internals.clone()).await?;
-        self.create_meta(Meta::Tokenmap, tokenmap.clone()).await?;
-        self.create_meta(Meta::ServerVersion, version).await?;
+        // A run that this one continues may have seen another ring or release.
+        self.replace_meta(Meta::Tokenmap, tokenmap.clone()).await?;
+        self.replace_meta(Meta::ServerVersion, version).await?;
         if self.mode == BackupMode::Differential {
             self.create_meta(Meta::Differential, "differential").await?;
         }
@@ -55,12 +56,8 @@ impl Writing<'_> {
 
     /// What the index says, if a run that this one continues wrote it; else the time of `schema.cql`.
     async fn started(&self) -> anyhow::Result<i64> {
-        let mut entries = self.storage.list(&self.storage.layout().index_of(self.name));
-        while let Some(object) = entries.try_next().await? {
-            let entry = self.storage.layout().parse_index_entry(&object.location);
-            if let Some(IndexEntry { fqdn, kind: IndexKind::Started(seconds), .. }) = entry
-                && fqdn == *self.fqdn
-            {
+        for kind in self.entries().await? {
+            if let IndexKind::Started(seconds) = kind {
                 return Ok(seconds);
             }
         }
@@ -71,10 +68,8 @@ impl Writing<'_> {
     /// The schema changed while the snapshot was taken, or since the backup was begun: the one that belongs to the data
     /// takes its place. The start time stays in the index.
     pub async fn replace_schema(&self, schema: &Schema) -> anyhow::Result<()> {
-        for (meta, text) in [(Meta::Schema, &schema.plain), (Meta::SchemaInternals, &schema.internals)] {
-            let key = self.storage.layout().meta(self.fqdn, self.name, meta);
-            self.storage.replace(&key, text.clone().into()).await?;
-        }
+        self.replace_meta(Meta::Schema, schema.plain.clone()).await?;
+        self.replace_meta(Meta::SchemaInternals, schema.internals.clone()).await?;
         self.index(IndexKind::Schema, schema.plain.clone()).await
     }
 
@@ -126,11 +121,21 @@ impl Writing<'_> {
         Ok(latest.and_then(|latest| latest.finished).is_none_or(|other| other <= finished))
     }
 
-    /// Whether [`Self::publish`] came to its end.
-    pub async fn is_published(&self, backup: &NodeBackup) -> anyhow::Result<bool> {
-        let Some(finished) = backup.finished else { return Ok(false) };
-        let entry = self.storage.layout().index_entry(self.name, self.fqdn, IndexKind::Finished(finished));
-        Ok(self.storage.head(&entry).await?.is_some())
+    /// Whether [`Self::publish`] came to its end. A bucket that was copied may have other times.
+    pub async fn is_published(&self) -> anyhow::Result<bool> {
+        Ok(self.entries().await?.iter().any(|kind| matches!(kind, IndexKind::Finished(_))))
+    }
+
+    /// The index entries of this backup.
+    async fn entries(&self) -> anyhow::Result<Vec<IndexKind>> {
+        let layout = self.storage.layout();
+        let mut listing = self.storage.list(&layout.index_of(self.name));
+        let mut entries = Vec::new();
+        while let Some(object) = listing.try_next().await? {
+            let entry = layout.parse_index_entry(&object.location);
+            entries.extend(entry.filter(|entry| entry.fqdn == *self.fqdn).map(|entry| entry.kind));
+        }
+        Ok(entries)
     }
 
     /// Publishes a backup from what it stored. Returns its manifest.
@@ -157,6 +162,11 @@ impl Writing<'_> {
         // Taken: written by the run that this one continues.
         self.storage.create(&key, content.into()).await?;
         Ok(())
+    }
+
+    /// Only of a backup that is not finished.
+    async fn replace_meta(&self, meta: Meta, content: impl Into<Bytes>) -> anyhow::Result<()> {
+        Ok(self.storage.replace(&self.storage.layout().meta(self.fqdn, self.name, meta), content.into()).await?)
     }
 
     async fn index(&self, kind: IndexKind, content: impl Into<Bytes>) -> anyhow::Result<()> {

@@ -203,20 +203,30 @@ impl Execution {
             Some(digest) => digest,
             None => digest_file(&source_file(source), None, &self.quiet())?,
         };
-        let key = self.storage.layout().data(&self.fqdn, self.pool(), table, &source.file, Some(&digest.sha256));
-        let (digest, created, checked) = self.create(file, &key).await?;
-        if created == Created::New {
-            return Ok(uploaded(&key, source, &digest, checked));
+        for folder in [digest.sha256.content_folder(), digest.sha256.second_content_folder()] {
+            let key = self.storage.layout().data(&self.fqdn, self.pool(), table, &source.file, Some(&folder));
+            let (digest, created, checked) = self.create(file, &key).await?;
+            if created == Created::New {
+                return Ok(uploaded(&key, source, &digest, checked));
+            }
+            // A run that was killed left it. A power cut may have left something else in its place.
+            if self.holds(&key, &digest).await? {
+                let sha256 = Some(digest.sha256);
+                let stored = Stored { key, size: source.size, sha256, md5: None, mtime: None, corrupt: false };
+                return Ok(kept(&stored, source, sha256, checked));
+            }
         }
-        // The key is named after the content: a run that was killed left it, if its size agrees.
-        let found = self.storage.head(&key).await?.map(|meta| meta.size);
-        if found == Some(source.size) {
-            let sha256 = Some(digest.sha256);
-            let stored = Stored { key, size: source.size, sha256, md5: None, mtime: None, corrupt: false };
-            return Ok(kept(&stored, source, sha256, checked));
+        let table = self.storage.layout().table(&self.fqdn, self.pool(), table);
+        Err(TransferError::WrongContent { object: source.file.to_string(), folder: self.storage.name_of(&table) })
+    }
+
+    /// Whether the object under a content key is what its key says.
+    async fn holds(&self, key: &ObjectKey, digest: &ContentDigest) -> Result<bool, TransferError> {
+        let size = self.storage.head(key).await?.map(|meta| meta.size);
+        if size != Some(digest.size) || !self.storage.reads_are_cheap() {
+            return Ok(size == Some(digest.size));
         }
-        let object = self.storage.name_of(key.path());
-        Err(TransferError::WrongContent { object, expected: source.size, found: found.unwrap_or_default() })
+        Ok(self.storage.digest_object(key, None, &self.quiet()).await?.sha256 == digest.sha256)
     }
 
     /// Uploads under the key. An SSTable is compared with its own digest on the way.

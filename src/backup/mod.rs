@@ -10,12 +10,12 @@ pub mod plan;
 pub mod report;
 pub mod stagger;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 
 use self::commit::{Published, Writing};
@@ -37,6 +37,12 @@ use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
 
 /// Manifests that are read to learn what is stored already.
 const MANIFESTS_READ: usize = 5;
+
+/// Vanished objects that are named.
+const MOST_NAMED: usize = 100;
+
+/// A snapshot that no begun backup belongs to is taken again if it is older: then nobody has just taken it for this backup.
+const FRESH: Duration = Duration::from_hours(1);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -156,7 +162,7 @@ impl<'a> NodeBackupRun<'a> {
         }
         let snapshot = match existing {
             Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
-            None => self.take_snapshot(&cql).await?,
+            None => self.take_snapshot(&cql, earlier.is_some()).await?,
         };
         let work = async {
             self.settle_schema(&cql, &schema, &snapshot, earlier.is_some()).await?;
@@ -219,17 +225,13 @@ impl<'a> NodeBackupRun<'a> {
     /// There is nothing to do: the name is taken.
     async fn tidy_up(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
-        let published = self.writing().is_published(backup).await?;
-        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
-        // One that was handed to us for a backup that is published may be another one.
-        let keep = options.keep_snapshot || (options.use_existing_snapshot && published);
-        let leftover = !keep && snapshot.exists()?;
-        if published && !leftover {
+        if self.writing().is_published().await? {
             return Err(exists_already(backup).into());
         }
         let at = units::local_time(backup.finished.unwrap_or_default());
         context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
-        if leftover {
+        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
+        if !options.keep_snapshot && snapshot.exists()? {
             snapshot.clear(&self.nodetool).await?;
         }
         let manifest = self.writing().publish_stored(backup).await?;
@@ -282,12 +284,17 @@ impl<'a> NodeBackupRun<'a> {
 
     /// Takes the snapshot, or finds the one that an interrupted run or a coordinator left. Not interruptible: a snapshot that
     /// is being taken could not be cleared.
-    async fn take_snapshot(&self, cql: &Cql) -> anyhow::Result<Taken> {
+    async fn take_snapshot(&self, cql: &Cql, resumed: bool) -> anyhow::Result<Taken> {
         let begin = Instant::now();
         let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
         let before = required_tables(cql).await?;
         if snapshot.exists()? {
+            let age = snapshot.age()?;
             match snapshot.check(&before) {
+                Ok(()) if !resumed && age > FRESH => {
+                    tracing::warn!("the snapshot {} is {} old; it is taken again", snapshot.tag(), units::took(age));
+                    snapshot.clear(&self.nodetool).await?;
+                }
                 Ok(()) => {
                     self.context.monitor.step("snapshot", &format!("{} was there", snapshot.tag()), begin.elapsed());
                     return Ok(Taken { snapshot, reused: true, tables: before });
@@ -393,20 +400,49 @@ impl<'a> NodeBackupRun<'a> {
         }
         let uploaded = units::size(executed.uploaded.bytes);
         context.monitor.step("upload", &uploaded, upload_begin.elapsed());
-        if options.mode == BackupMode::Full {
-            self.remove_leftovers(&executed).await?;
-        }
+        self.confirm(&executed).await?;
         Ok(Done { executed, totals })
     }
 
+    /// The last look before the commit: everything that the manifest will name is there. Somebody else may have deleted
+    /// objects since they were found, or the whole backup.
+    ///
     /// A full backup owns its folder: what an interrupted run left there and the manifest does not name is garbage.
-    async fn remove_leftovers(&self, executed: &Executed) -> anyhow::Result<()> {
-        let storage = &self.context.storage;
-        let named: HashSet<&str> = executed.manifest.objects().map(|object| &*object.path).collect();
-        let listing = storage.list(&storage.layout().pool(&self.context.fqdn, self.pool()));
-        let objects: Vec<_> = listing.try_collect().await?;
-        let leftovers = objects.into_iter().filter(|object| !named.contains(object.location.as_ref()));
-        storage.delete(leftovers.map(|object| ObjectKey::listed(object.location)).collect()).await?;
+    async fn confirm(&self, executed: &Executed) -> anyhow::Result<()> {
+        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
+        let mut expected: HashMap<&str, u64> =
+            executed.manifest.objects().map(|object| (&*object.path, object.size)).collect();
+        let mut leftovers = Vec::new();
+        let mut listing = storage.list(&storage.layout().pool(fqdn, self.pool()));
+        while let Some(object) = listing.try_next().await? {
+            match expected.remove(object.location.as_ref()) {
+                None => leftovers.push(object.location),
+                Some(size) if size == object.size => {}
+                Some(size) => {
+                    let found = storage.name_of(&object.location);
+                    bail!(
+                        "{found} has {} bytes and should have {size}; it was changed while the backup was running",
+                        object.size
+                    );
+                }
+            }
+        }
+        if !expected.is_empty() {
+            let count = units::counted(expected.len() as u64, "object");
+            return Err(Failure::failed(format!("{count} vanished from the storage while the backup was running"))
+                .details(expected.into_keys().map(str::to_owned).take(MOST_NAMED))
+                .hint("a purge or a deletion ran beside it; the same command stores what is missing")
+                .into());
+        }
+        let schema = storage.layout().meta(fqdn, name, Meta::Schema);
+        if storage.head(&schema).await?.is_none() {
+            return Err(Failure::failed(format!("backup {name} of {fqdn} was deleted while it was running"))
+                .hint("the same command begins it anew")
+                .into());
+        }
+        if self.options.mode == BackupMode::Full {
+            storage.delete(leftovers.into_iter().map(ObjectKey::listed).collect()).await?;
+        }
         Ok(())
     }
 
@@ -455,14 +491,18 @@ impl<'a> NodeBackupRun<'a> {
         Ok(())
     }
 
-    /// Returns whether the manifest records our digests throughout; `None` where it cannot be used.
+    /// Returns whether the manifest says all there is to say: it is about this pool and records our digests throughout.
+    /// `None` where it cannot be used.
     async fn add_manifest(&self, stored: &mut StoredFiles, name: &BackupName) -> anyhow::Result<Option<bool>> {
         let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
         let key = storage.layout().meta(fqdn, name, Meta::Manifest);
         let Some(meta) = storage.head(&key).await? else { return Ok(None) };
         match storage.manifest(fqdn, name).await {
             Ok(Some(manifest)) => {
-                let ours = manifest.objects().all(|object| object.sha256.is_some());
+                let pool = storage.layout().pool(fqdn, self.pool());
+                let in_pool = |path: &str| path.strip_prefix(pool.as_ref()).is_some_and(|rest| rest.starts_with('/'));
+                let ours = manifest.objects().all(|object| object.sha256.is_some())
+                    && manifest.objects().any(|object| in_pool(&object.path));
                 stored.add_manifest(manifest, meta.last_modified);
                 Ok(Some(ours))
             }

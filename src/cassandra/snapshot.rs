@@ -82,6 +82,16 @@ impl Snapshot {
         Ok(folders)
     }
 
+    /// How long ago it was taken. Zero if it is not there, or comes from the future.
+    pub fn age(&self) -> anyhow::Result<std::time::Duration> {
+        let mut oldest = std::time::Duration::ZERO;
+        for folder in self.folders()? {
+            let taken = fs::metadata(&folder.path)?.modified()?;
+            oldest = oldest.max(taken.elapsed().unwrap_or_default());
+        }
+        Ok(oldest)
+    }
+
     /// Checks that the snapshot is whole. `tables` are those that must be in it; none where somebody else took it.
     ///
     /// # Errors

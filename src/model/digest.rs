@@ -25,6 +25,11 @@ impl Sha256 {
     pub fn content_folder(&self) -> String {
         hex::encode(&self.0[..8])
     }
+
+    /// The same where that key holds what a power cut left of the content: all digits.
+    pub fn second_content_folder(&self) -> String {
+        hex::encode(self.0)
+    }
 }
 
 impl fmt::Display for Sha256 {

@@ -17,7 +17,6 @@ use std::fmt;
 
 use object_store::path::Path;
 
-use crate::model::digest::Sha256;
 use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
 
 /// The key of one object. Only [`Layout`] makes one.
@@ -186,11 +185,10 @@ impl Layout {
         pool: Pool<'_>,
         table: &TableFolder,
         file: &TableFile,
-        content: Option<&Sha256>,
+        content: Option<&str>,
     ) -> ObjectKey {
         let pool = self.pool(fqdn, pool);
-        let content = content.map(Sha256::content_folder);
-        let folders = [Some(table.keyspace.as_str()), Some(&table.folder), content.as_deref(), file.index.as_deref()];
+        let folders = [Some(table.keyspace.as_str()), Some(&table.folder), content, file.index.as_deref()];
         below(&pool, folders.into_iter().flatten().chain([file.name.as_str()]))
     }
 
@@ -292,7 +290,7 @@ mod tests {
         let table = TableFolder::new("ks", "t-01").unwrap();
         let file = TableFile { index: None, name: "nb-1-big-Data.db".into() };
         let indexed = TableFile { index: Some(".t_idx".into()), name: "nb-1-big-Data.db".into() };
-        let content = Sha256::of(b"abc");
+        let content = crate::model::digest::Sha256::of(b"abc");
         for (prefix, start) in [(None, ""), (Some("cluster A"), "cluster A/")] {
             let layout = Layout::new(prefix.map(str::to_owned));
             let (f, n) = (fqdn("node~1.example.net"), name("b%1"));
@@ -310,7 +308,7 @@ mod tests {
                 (data(Pool::Differential, &indexed, None), "node~1.example.net/data/ks/t-01/.t_idx/nb-1-big-Data.db"),
                 (data(Pool::Full(&n), &file, None), "node~1.example.net/b%1/data/ks/t-01/nb-1-big-Data.db"),
                 (
-                    data(Pool::Differential, &indexed, Some(&content)),
+                    data(Pool::Differential, &indexed, Some(&content.content_folder())),
                     "node~1.example.net/data/ks/t-01/ba7816bf8f01cfea/.t_idx/nb-1-big-Data.db",
                 ),
                 (entry(IndexKind::Tokenmap), "index/backup_index/b%1/tokenmap_node~1.example.net.json"),

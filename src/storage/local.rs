@@ -3,7 +3,8 @@
 //! `object_store`'s own local store neither creates large objects exclusively nor leaves durability to the caller, so this is
 //! ours. An object appears at once and complete, or not at all: it is written to a file without a name and then linked into
 //! place, and a link fails where the name is taken. A crash leaves nothing. File systems that know no nameless files (NFS)
-//! get a temporary name instead, and a crash leaves such a file, which is removed a day later; never a short object.
+//! get a temporary name instead, and a crash leaves such a file, which is removed a day later; never a short object. After a
+//! power cut an object that was not synced may hold anything: no manifest names it, and whoever finds it compares its content.
 //!
 //! Data files are not fsynced one by one. [`LocalStore::sync`] makes everything durable that was written before, and
 //! [`Durable`] asks for it per object: that is how a manifest becomes the commit.
@@ -28,7 +29,7 @@ use chrono::{DateTime, Utc};
 use fs_err as fs;
 use futures::stream::{BoxStream, StreamExt as _};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::linkat;
 use object_store::path::Path;
@@ -67,6 +68,9 @@ struct Inner {
     next: AtomicU64,
     /// The file system knows no nameless files.
     names_needed: AtomicBool,
+    /// Open since before the first write: a failure to bring data to the disk is told to whoever had the file system open
+    /// when it happened.
+    open_root: OnceLock<fs::File>,
 }
 
 impl LocalStore {
@@ -79,6 +83,7 @@ impl LocalStore {
                 run: uuid::Uuid::new_v4(),
                 next: AtomicU64::new(0),
                 names_needed: AtomicBool::new(false),
+                open_root: OnceLock::new(),
             }),
         }
     }
@@ -90,10 +95,7 @@ impl LocalStore {
     /// Makes everything durable that was written before.
     pub async fn sync(&self) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
-        let synced = spawn_blocking(move || {
-            let root = fs::File::open(&inner.root)?;
-            nix::unistd::syncfs(root.file()).map_err(io::Error::from)
-        });
+        let synced = spawn_blocking(move || nix::unistd::syncfs(inner.open_root()?.file()).map_err(io::Error::from));
         synced.await.map_err(io::Error::other)?
     }
 }
@@ -139,6 +141,15 @@ impl Inner {
         self.root.join(location.as_ref())
     }
 
+    fn open_root(&self) -> io::Result<&fs::File> {
+        if let Some(root) = self.open_root.get() {
+            return Ok(root);
+        }
+        fs::create_dir_all(&self.root)?;
+        let root = fs::File::open(&self.root)?;
+        Ok(self.open_root.get_or_init(|| root))
+    }
+
     /// A folder for temporary files on the file system of the bucket.
     fn temporary(&self) -> io::Result<&FsPath> {
         if let Some(folder) = self.temporary.get() {
@@ -166,17 +177,13 @@ impl Inner {
 
     /// A file that has no name yet, or where that cannot be, a temporary one.
     fn create_nameless(&self) -> io::Result<Temporary> {
+        self.open_root()?;
         if self.names_needed.load(Ordering::Relaxed) {
             return self.create_named();
         }
         let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         match open(&self.root, flags, Mode::from_bits_truncate(0o666)) {
             Ok(file) => Ok(Temporary { path: None, file: file.into() }),
-            Err(Errno::ENOENT) => {
-                fs::create_dir_all(&self.root)?;
-                let file = open(&self.root, flags, Mode::from_bits_truncate(0o666));
-                file.map_or_else(|_| self.create_named(), |file| Ok(Temporary { path: None, file: file.into() }))
-            }
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
                 self.names_needed.store(true, Ordering::Relaxed);
                 self.create_named()
@@ -201,7 +208,7 @@ impl Inner {
             temporary.file.sync_all()?;
         }
         let place = || match (&temporary.path, mode) {
-            (Some(path), PutMode::Create) => fs::hard_link(path, &target),
+            (Some(path), PutMode::Create) => link_or_rename(path, &target),
             (Some(path), _) => fs::rename(path, &target),
             (None, _) => link_nameless(&temporary.file, &target),
         };
@@ -233,6 +240,18 @@ impl Drop for Temporary {
             // Already gone where it was renamed.
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Gives a file a name that must be free. Some file systems know no hard links.
+fn link_or_rename(from: &FsPath, to: &FsPath) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if matches!(error.raw_os_error(), Some(code) if [Errno::EPERM, Errno::EOPNOTSUPP, Errno::ENOSYS, Errno::EMLINK].contains(&Errno::from_raw(code))) =>
+        {
+            let renamed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE);
+            renamed.map_err(|error| name_the_file(&error.into(), to))
+        }
+        other => other,
     }
 }
 

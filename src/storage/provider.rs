@@ -11,6 +11,9 @@ use super::transfer::Settings;
 use crate::config;
 use crate::error::Failure;
 
+/// Files in flight. Each holds a thread or two and some pieces in memory.
+const MOST_FILES: usize = 64;
+
 /// Opens the configured storage. Nothing is read or written yet.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn open(config: &config::Storage) -> Result<Storage, Failure> {
     let local = LocalStore::new(base_path.join(&config.bucket_name));
     let location = local.root().display().to_string();
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let settings = Settings { files_in_flight: config.concurrent_transfers.max(2 * processors) };
+    let settings = Settings { files_in_flight: config.concurrent_transfers.max(2 * processors).min(MOST_FILES) };
     let store: Arc<dyn ObjectStore> = Arc::new(local.clone());
     Ok(Storage { store, layout: Layout::new(config.prefix.clone()), location, local: Some(local), settings })
 }

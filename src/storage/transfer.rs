@@ -60,8 +60,8 @@ pub enum TransferError {
     Changed { path: PathBuf },
     #[error("{path} does not match its Digest.crc32: it should be {expected}, and it is {found}")]
     Corrupt { path: PathBuf, expected: u32, found: u32 },
-    #[error("{object} holds {found} bytes, but its key names a content of {expected}")]
-    WrongContent { object: String, expected: u64, found: u64 },
+    #[error("both content keys of {object} in {folder} hold something else; delete them if no backup names them")]
+    WrongContent { object: String, folder: String },
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("could not write the file")]

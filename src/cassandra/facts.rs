@@ -1,5 +1,6 @@
 //! What Cassandra says about itself, asked once and then plain data.
 
+use futures::StreamExt as _;
 use std::net::IpAddr;
 
 use uuid::Uuid;
@@ -48,6 +49,9 @@ pub struct Schema {
 /// Keyspaces that are never backed up. Medusa's rule.
 pub const EXCLUDED_KEYSPACES: [&str; 1] = ["system_traces"];
 
+/// Names that are looked up at a time.
+const LOOKUPS: usize = 16;
+
 /// The oldest release that describes its own schema.
 const OLDEST: (u32, &str) = (4, "4.0");
 
@@ -88,9 +92,11 @@ impl ClusterFacts {
         }
         hosts.sort_by_key(|(address, ..)| address.to_string());
         let mut tokenmap = Tokenmap::default();
-        for (address, rack, tokens, is_up) in hosts {
+        let names = futures::stream::iter(hosts.iter().map(|(address, ..)| resolver.name_of(*address)));
+        let names: Vec<_> = names.buffered(LOOKUPS).collect().await;
+        for ((_, rack, tokens, is_up), name) in hosts.into_iter().zip(names) {
             let entry = TokenmapEntry { tokens: Tokens(tokens), is_up, rack, dc: dc.clone() };
-            tokenmap.hosts.insert(resolver.name_of(address).await, entry);
+            tokenmap.hosts.insert(name, entry);
         }
         Ok(Self {
             cluster_name,

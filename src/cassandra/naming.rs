@@ -47,14 +47,16 @@ impl Resolver {
     pub async fn name_of(&self, address: IpAddr) -> String {
         match self.mode {
             Mode::Addresses => address.to_string(),
-            Mode::Names => self.getfqdn(address),
+            Mode::Names => self.getfqdn(address).await,
             Mode::Pods => pod_name(&ptr_records(address).await, address),
         }
     }
 
     /// Python's `socket.getfqdn(address)`: the first of the host's name and its aliases that has a dot.
-    fn getfqdn(&self, address: IpAddr) -> String {
-        let name = dns_lookup::lookup_addr(&address).unwrap_or_else(|_| address.to_string());
+    async fn getfqdn(&self, address: IpAddr) -> String {
+        // libc waits as long as it likes.
+        let name = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&address)).await;
+        let name = name.ok().and_then(Result::ok).unwrap_or_else(|| address.to_string());
         if name.contains('.') {
             return name;
         }
@@ -64,13 +66,12 @@ impl Resolver {
     }
 
     /// Python's `socket.getfqdn()`.
-    fn own_getfqdn(&self) -> String {
+    async fn own_getfqdn(&self) -> String {
         let host = host_name();
-        first_address(&host).map_or(host, |address| {
-            let name = self.getfqdn(address);
-            // Without a reverse name Python falls back to the host name.
-            if name == address.to_string() { host_name() } else { name }
-        })
+        let Some(address) = first_address(&host) else { return host };
+        let name = self.getfqdn(address).await;
+        // Without a reverse name Python falls back to the host name.
+        if name == address.to_string() { host } else { name }
     }
 
     /// The folder of this node, and what decided it.
@@ -78,7 +79,7 @@ impl Resolver {
     /// # Errors
     /// If the name cannot be a folder.
     pub async fn own_fqdn(&self, config: &Config) -> Result<(Fqdn, Origin), crate::error::Failure> {
-        let own = self.own_getfqdn();
+        let own = self.own_getfqdn().await;
         let configured = config.values.get("storage", "fqdn");
         let (name, origin) = match &config.storage.fqdn {
             Some(name) if *name != own => (name.clone(), configured.origin.clone()),
@@ -163,14 +164,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_alias_with_a_dot_is_preferred() {
+    #[tokio::test]
+    async fn an_alias_with_a_dot_is_preferred() {
         let address: IpAddr = "192.0.2.7".parse().unwrap();
         let hosts = parse_hosts("# x\n192.0.2.7 node node.example.net n # more\n::1 localhost\nbad line\n");
         assert_eq!(hosts.len(), 2);
         // Nothing resolves 192.0.2.7 (a documentation address), so its name is the address, which has dots.
         let resolver = Resolver { mode: Mode::Names, hosts };
-        assert_eq!(resolver.getfqdn(address), "192.0.2.7");
+        assert_eq!(resolver.getfqdn(address).await, "192.0.2.7");
     }
 
     #[tokio::test]

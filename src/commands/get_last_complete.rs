@@ -13,8 +13,8 @@ pub struct GetLastCompleteArgs {}
 
 impl GetLastCompleteArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
-        let backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
-        let name = listing::latest_complete(&backups).map(|backup| backup.name.as_str());
+        let latest = context.interrupt.or(listing::latest_complete(&context.storage)).await?;
+        let name = latest.as_ref().map(|backup| backup.name.as_str());
         let text = || format!("{}\n", name.unwrap_or("Could not find any full backup for the cluster"));
         output.print(text, || json!({ "name": name }))
     }

@@ -1,7 +1,7 @@
 //! Which backups there are, and how complete they are.
 //!
 //! One listing of the index answers most of it. Where the index says less than `meta/` (a run was killed before it wrote its
-//! last entries), `meta/` is asked. Nothing is ever deleted or written here.
+//! last entries), and where one backup is asked for by name, `meta/` is asked. Nothing is ever deleted or written here.
 
 pub mod render;
 
@@ -34,7 +34,7 @@ pub async fn cluster_backups(storage: &Storage, only: Option<&BackupName>) -> an
         None => storage.index_entries().await?,
     };
     let mut nodes = futures::stream::iter(group(entries))
-        .map(|((name, fqdn), indexed)| node_backup(storage, name, fqdn, indexed))
+        .map(|((name, fqdn), indexed)| node_backup(storage, name, fqdn, indexed, only.is_some()))
         .buffer_unordered(IN_FLIGHT)
         .try_filter_map(async |node| Ok(node))
         .try_collect::<Vec<_>>()
@@ -62,9 +62,19 @@ pub async fn cluster_backup(storage: &Storage, name: &BackupName) -> anyhow::Res
     Ok(cluster_backups(storage, Some(name)).await?.pop())
 }
 
-/// The complete backup that finished last.
-pub fn latest_complete(backups: &[ClusterBackup]) -> Option<&ClusterBackup> {
-    backups.iter().filter(|backup| backup.finished().is_some()).max_by_key(|backup| backup.finished())
+/// The complete backup that finished last. What the index says of it is confirmed: somebody may restore it.
+pub async fn latest_complete(storage: &Storage) -> anyhow::Result<Option<ClusterBackup>> {
+    let mut complete = cluster_backups(storage, None).await?;
+    complete.retain(|backup| backup.finished().is_some());
+    complete.sort_by_key(ClusterBackup::finished);
+    while let Some(latest) = complete.pop() {
+        let confirmed = cluster_backup(storage, &latest.name).await?.filter(|backup| backup.finished().is_some());
+        if confirmed.is_some() {
+            return Ok(confirmed);
+        }
+        tracing::warn!("the index calls {} complete, and it is not: medusa verify says more", latest.name);
+    }
+    Ok(None)
 }
 
 async fn index_of(storage: &Storage, name: &BackupName) -> anyhow::Result<Vec<IndexEntry>> {
@@ -96,13 +106,15 @@ async fn node_backup(
     name: BackupName,
     fqdn: Fqdn,
     indexed: Indexed,
+    ask_meta: bool,
 ) -> anyhow::Result<Option<NodeBackup>> {
     let mode = if indexed.differential { BackupMode::Differential } else { BackupMode::Full };
-    if let (Some(started), finished @ Some(_)) = (indexed.started, indexed.finished) {
+    if let (Some(started), finished @ Some(_), false) = (indexed.started, indexed.finished, ask_meta) {
         return Ok(Some(NodeBackup { name, fqdn, mode, started, finished }));
     }
     let Some(meta) = storage.node_backup(&fqdn, &name).await? else { return Ok(None) };
-    Ok(Some(NodeBackup { started: indexed.started.unwrap_or(meta.started), ..meta }))
+    let finished = meta.finished.map(|at| indexed.finished.unwrap_or(at));
+    Ok(Some(NodeBackup { started: indexed.started.unwrap_or(meta.started), finished, ..meta }))
 }
 
 /// The index may remember backups that were deleted without it. As in Medusa, the oldest ones are looked at until one is

@@ -54,7 +54,12 @@ peer() {
 
 need "ls /usr/lib/jvm/java-17-openjdk-*/bin/java || java -version 2>&1 | grep -q '\"17'" openjdk-17-jre-headless
 need "command -v mvn" maven
+need "command -v cc" build-essential
 need "python3 -c 'import venv, ensurepip'" python3-venv
+python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || {
+    say "cassandra-medusa needs Python 3.11 or 3.12, and python3 is $(python3 -V); Debian 12 and Ubuntu 24.04 bring one"
+    exit 1
+}
 once cassandra-5.0.9 cassandra 5.0.9 1.5.18
 once cassandra-4.1.10 cassandra 4.1.10 1.2.12
 once peer-0.31.0 peer

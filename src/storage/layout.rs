@@ -261,6 +261,26 @@ impl Layout {
         self.key(["index", "summaries", name.as_str(), &format!("{fqdn}.json")])
     }
 
+    /// Who works on a node's backups. Outside of everything that Medusa lists.
+    pub fn lease(&self, fqdn: &Fqdn) -> ObjectKey {
+        self.key(["index", "leases", &format!("{fqdn}.json")])
+    }
+
+    pub fn leases(&self) -> Path {
+        self.key(["index", "leases"]).0
+    }
+
+    pub fn lease_of(&self, path: &Path) -> Option<Fqdn> {
+        let mut below = path.prefix_match(&self.leases())?;
+        let fqdn = below.next()?;
+        if below.next().is_some() { None } else { Fqdn::new(fqdn.as_ref().strip_suffix(".json")?).ok() }
+    }
+
+    /// Written to learn the time of the storage's clock, and deleted at once.
+    pub fn lease_clock(&self, fqdn: &Fqdn, id: &uuid::Uuid) -> ObjectKey {
+        self.key(["index", "leases", &format!("{fqdn}.{id}.clock")])
+    }
+
     /// The backup names that a delimited listing of the node's folder shows.
     pub fn backup_folder(&self, fqdn: &Fqdn, folder: &Path) -> Option<BackupName> {
         let mut below = folder.prefix_match(&self.node(fqdn))?;

@@ -29,13 +29,14 @@ use chrono::{DateTime, Utc};
 use fs_err as fs;
 use futures::stream::{BoxStream, StreamExt as _};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::linkat;
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UpdateVersion,
+    UploadPart,
 };
 use tokio::task::spawn_blocking;
 
@@ -117,6 +118,18 @@ fn failed(path: &Path, error: io::Error) -> Error {
     }
 }
 
+/// An update found another object than it was made for.
+#[derive(Debug, thiserror::Error)]
+#[error("the object was changed")]
+struct OtherVersion;
+
+fn put_failed(path: &Path, error: io::Error) -> Error {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<OtherVersion>) {
+        return Error::Precondition { path: path.to_string(), source: error.into() };
+    }
+    failed(path, error)
+}
+
 fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic { store: "local", source: error.into() }
 }
@@ -148,6 +161,19 @@ impl Inner {
         fs::create_dir_all(&self.root)?;
         let root = fs::File::open(&self.root)?;
         Ok(self.open_root.get_or_init(|| root))
+    }
+
+    /// Keeps other updates out, and makes sure that the object is the expected one.
+    fn lock_for_update(&self, location: &Path, expected: &UpdateVersion) -> io::Result<Flock<File>> {
+        let path = self.temporary()?.join("update.lock");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| name_the_file(&error.into(), &path))?;
+        let found = fs::metadata(self.file(location))?;
+        if expected.e_tag.as_ref() != Some(&e_tag(&found)) {
+            return Err(io::Error::other(OtherVersion));
+        }
+        Ok(lock)
     }
 
     /// A folder for temporary files on the file system of the bucket.
@@ -277,12 +303,6 @@ fn remove_abandoned(folder: &FsPath) {
 #[async_trait]
 impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        if let PutMode::Update(_) = opts.mode {
-            return Err(Error::NotImplemented {
-                operation: "conditional update".into(),
-                implementer: self.to_string(),
-            });
-        }
         let (inner, location) = (Arc::clone(&self.inner), location.clone());
         inline(|| {
             let put = || {
@@ -291,9 +311,14 @@ impl ObjectStore for LocalStore {
                 for piece in &payload {
                     temporary.file.write_all(piece)?;
                 }
+                // Held until the new content has its name.
+                let _lock = match &opts.mode {
+                    PutMode::Update(expected) => Some(inner.lock_for_update(&location, expected)?),
+                    _ => None,
+                };
                 inner.publish(&temporary, &location, &opts.mode, opts.extensions.get::<Durable>().is_some())
             };
-            put().map_err(|error| failed(&location, error))
+            put().map_err(|error| put_failed(&location, error))
         })
     }
 

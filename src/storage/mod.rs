@@ -5,6 +5,7 @@
 pub mod backups;
 pub mod blocking;
 pub mod layout;
+pub mod lease;
 pub mod local;
 pub mod provider;
 pub mod transfer;

@@ -1,0 +1,334 @@
+//! One writer per node and bucket at a time.
+//!
+//! A lease is an object that is created conditionally, renewed while its holder works, and deleted when it is done. It is
+//! stale when it was not renewed for [`Terms::ttl`], by the clock of the storage, or when its holder ran on this machine and
+//! is gone. A stale one is taken over by a conditional update: of two that try, one succeeds.
+//!
+//! A holder that was suspended may have lost its lease without noticing. So whoever is about to do what cannot be undone asks
+//! [`Lease::confirm`] first.
+//!
+//! A crash leaves the lease. The next command on the same machine sees that its holder is gone; any other one waits until it
+//! is stale, or is told to break it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
+use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::layout::ObjectKey;
+use super::{Storage, StorageError};
+use crate::error::Failure;
+use crate::model::names::{BackupName, Fqdn};
+use crate::model::units;
+
+/// What is done under a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    Backup,
+    Delete,
+    Purge,
+    BuildIndex,
+}
+
+impl Work {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Backup => "backs up",
+            Self::Delete => "deletes backups of",
+            Self::Purge => "purges",
+            Self::BuildIndex => "builds the index of",
+        }
+    }
+}
+
+/// A process, and how it is told from others with its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub host: String,
+    pub pid: u32,
+    /// Of this run of the machine; numbers of processes are used again after a boot.
+    boot: String,
+    /// Numbers mean something only inside of their namespace.
+    pid_namespace: String,
+    /// Field 22 of proc(5) `stat`: when the process was started.
+    started: String,
+}
+
+impl Holder {
+    fn this_process() -> Self {
+        let pid = std::process::id();
+        let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let namespace = fs_err::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
+        Self {
+            host,
+            pid,
+            boot: read("/proc/sys/kernel/random/boot_id"),
+            pid_namespace: namespace.unwrap_or_default(),
+            started: start_time(pid).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is certain that the process ended. Only one of this machine can be judged.
+    fn is_gone(&self) -> bool {
+        let own = Self::this_process();
+        let judged = !self.boot.is_empty() && (&self.boot, &self.pid_namespace) == (&own.boot, &own.pid_namespace);
+        judged && start_time(self.pid).as_ref() != Some(&self.started)
+    }
+}
+
+/// `None`: there is no such process.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain blanks and parentheses; it ends with the last one.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    // A zombie does nothing any more.
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.nth(18).map(str::to_owned) }
+}
+
+/// The content of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub version: u32,
+    id: uuid::Uuid,
+    pub work: Work,
+    /// The backup that is made or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    pub holder: Holder,
+    /// Unix seconds by the holder's clock, for people.
+    pub since: i64,
+    /// Seconds.
+    pub ttl: u64,
+}
+
+impl Terms {
+    pub const VERSION: u32 = 1;
+    /// Several times the time between two renewals: a slow storage must not cost the lease.
+    const TTL: Duration = Duration::from_mins(2);
+    const RENEWAL: Duration = Duration::from_secs(30);
+
+    /// `host node1, process 4711, backs up n1 (backup b1)`
+    fn describe(&self, fqdn: &Fqdn) -> String {
+        let backup = self.backup.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("process {} on {} {} {fqdn}{backup}", self.holder.pid, self.holder.host, self.work.verb())
+    }
+}
+
+/// A lease as the storage has it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub fqdn: Fqdn,
+    /// `None`: it cannot be read, so nobody knows who holds it.
+    pub terms: Option<Terms>,
+    /// By the storage's clock.
+    pub renewed: DateTime<Utc>,
+    pub is_stale: bool,
+    version: UpdateVersion,
+}
+
+impl Found {
+    pub fn until(&self) -> DateTime<Utc> {
+        self.renewed + self.terms.as_ref().map_or(Terms::TTL, |terms| Duration::from_secs(terms.ttl))
+    }
+
+    fn failure(&self) -> Failure {
+        let fqdn = &self.fqdn;
+        let until = units::local_time(self.until().timestamp());
+        let message = match &self.terms {
+            Some(terms) => {
+                let since = units::local_time(terms.since);
+                format!("{}, since {since}; its lease lasts until {until} unless it is renewed", terms.describe(fqdn))
+            }
+            None => format!("somebody holds a lease of {fqdn} that cannot be read; it lasts until {until}"),
+        };
+        Failure::failed(message)
+            .hint(format!("wait for it; if that process is gone, medusa leases --break {fqdn} removes its lease"))
+    }
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub struct Lease {
+    state: Arc<State>,
+    renewal: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    storage: Storage,
+    fqdn: Fqdn,
+    key: ObjectKey,
+    terms: Terms,
+    version: Mutex<UpdateVersion>,
+    is_lost: AtomicBool,
+}
+
+impl Storage {
+    /// Takes the lease of a node, or fails with who has it.
+    pub async fn lease(&self, fqdn: &Fqdn, work: Work, backup: Option<&BackupName>) -> anyhow::Result<Lease> {
+        let terms = Terms {
+            version: Terms::VERSION,
+            id: uuid::Uuid::new_v4(),
+            work,
+            backup: backup.map(ToString::to_string),
+            holder: Holder::this_process(),
+            since: Utc::now().timestamp(),
+            ttl: Terms::TTL.as_secs(),
+        };
+        let key = self.layout().lease(fqdn);
+        let content = Bytes::from(serde_json::to_vec(&terms)?);
+        // A lease may go between two looks.
+        for _ in 0..3 {
+            if let Some(version) = self.put_lease(&key, content.clone(), PutMode::Create).await? {
+                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
+            }
+            let Some(found) = self.find_lease(fqdn).await? else { continue };
+            if !found.is_stale {
+                return Err(found.failure().into());
+            }
+            let who = found.terms.as_ref().map_or_else(|| "somebody".to_owned(), |terms| terms.describe(fqdn));
+            tracing::warn!("the lease of {fqdn} is stale and is taken over; it said: {who}");
+            let mode = PutMode::Update(found.version);
+            if let Some(version) = self.put_lease(&key, content.clone(), mode).await? {
+                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
+            }
+        }
+        Err(Failure::failed(format!("the lease of {fqdn} goes from hand to hand; try again")).into())
+    }
+
+    /// The lease of a node. `None`: proven absent.
+    pub async fn find_lease(&self, fqdn: &Fqdn) -> anyhow::Result<Option<Found>> {
+        let key = self.layout().lease(fqdn);
+        let Some(meta) = self.head(&key).await? else { return Ok(None) };
+        let Some(content) = self.read(&key).await? else { return Ok(None) };
+        let terms = serde_json::from_slice::<Terms>(&content).ok().filter(|terms| terms.version == Terms::VERSION);
+        let mut found = Found {
+            fqdn: fqdn.clone(),
+            terms,
+            renewed: meta.last_modified,
+            is_stale: false,
+            version: UpdateVersion { e_tag: meta.e_tag, version: meta.version },
+        };
+        let is_gone = found.terms.as_ref().is_some_and(|terms| terms.holder.is_gone());
+        found.is_stale = is_gone || self.clock(fqdn).await? > found.until();
+        Ok(Some(found))
+    }
+
+    /// All leases of the bucket, by node.
+    pub async fn leases(&self) -> anyhow::Result<Vec<Found>> {
+        let objects: Vec<_> = self.list(&self.layout().leases()).try_collect().await?;
+        let mut fqdns: Vec<_> = objects.iter().filter_map(|object| self.layout().lease_of(&object.location)).collect();
+        fqdns.sort();
+        let mut found = Vec::new();
+        for fqdn in fqdns {
+            found.extend(self.find_lease(&fqdn).await?);
+        }
+        Ok(found)
+    }
+
+    /// Removes a lease, whoever holds it. Returns whether there was one.
+    pub async fn break_lease(&self, fqdn: &Fqdn) -> anyhow::Result<bool> {
+        let key = self.layout().lease(fqdn);
+        let was_there = self.head(&key).await?.is_some();
+        self.delete(vec![key]).await?;
+        Ok(was_there)
+    }
+
+    /// The time by the storage's clock.
+    async fn clock(&self, fqdn: &Fqdn) -> Result<DateTime<Utc>, StorageError> {
+        let key = self.layout().lease_clock(fqdn, &uuid::Uuid::new_v4());
+        self.replace(&key, Bytes::new()).await?;
+        let now = self.head(&key).await?.map(|meta| meta.last_modified);
+        self.delete(vec![key]).await?;
+        Ok(now.unwrap_or_else(Utc::now))
+    }
+
+    /// `None`: the condition was not met.
+    async fn put_lease(
+        &self,
+        key: &ObjectKey,
+        content: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<UpdateVersion>, StorageError> {
+        match self.store.put_opts(key.path(), content.into(), PutOptions::from(mode)).await {
+            Ok(put) => Ok(Some(UpdateVersion { e_tag: put.e_tag, version: put.version })),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("write the lease", key.path())(error)),
+        }
+    }
+}
+
+impl Lease {
+    fn held(storage: Storage, fqdn: Fqdn, key: ObjectKey, terms: Terms, version: UpdateVersion) -> Self {
+        let version = Mutex::new(version);
+        let state = Arc::new(State { storage, fqdn, key, terms, version, is_lost: AtomicBool::new(false) });
+        let renewed = Arc::clone(&state);
+        let renewal = tokio::spawn(async move {
+            while !renewed.is_lost.load(Ordering::SeqCst) {
+                tokio::time::sleep(Terms::RENEWAL).await;
+                if let Err(error) = renewed.renew().await {
+                    tracing::warn!("{}", crate::error::one_line(&error));
+                }
+            }
+        });
+        Self { state, renewal }
+    }
+
+    /// Fails unless the lease is still ours. Renews it, so that it stays ours for what comes next.
+    pub async fn confirm(&self) -> anyhow::Result<()> {
+        self.state.renew().await
+    }
+
+    /// Gives the lease back. What cannot be given back becomes stale.
+    pub async fn release(self) {
+        self.renewal.abort();
+        let state = &self.state;
+        if state.renew().await.is_ok()
+            && let Err(error) = state.storage.delete(vec![state.key.clone()]).await
+        {
+            tracing::warn!("{}", crate::error::one_line(&error.into()));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl State {
+    async fn renew(&self) -> anyhow::Result<()> {
+        let mut version = self.version.lock().await;
+        let lost = || {
+            Failure::failed(format!("the lease of {} was lost to another process", self.fqdn)).hint(
+                "this process stood still for too long, or its lease was broken; medusa leases shows who has it now",
+            )
+        };
+        if self.is_lost.load(Ordering::SeqCst) {
+            return Err(lost().into());
+        }
+        let content = Bytes::from(serde_json::to_vec(&self.terms)?);
+        match self.storage.put_lease(&self.key, content, PutMode::Update(version.clone())).await? {
+            Some(renewed) => {
+                *version = renewed;
+                Ok(())
+            }
+            None => {
+                self.is_lost.store(true, Ordering::SeqCst);
+                Err(lost().into())
+            }
+        }
+    }
+}

@@ -34,6 +34,7 @@ use crate::model::names::{BackupName, TableFolder};
 use crate::model::units;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
+use crate::storage::lease::{Lease, Work};
 
 /// Manifests that are read to learn what is stored already.
 const MANIFESTS_READ: usize = 5;
@@ -155,18 +156,43 @@ impl<'a> NodeBackupRun<'a> {
         let _marker = marker::InProgress::set();
         let cql = context.cql(&self.yaml).await?;
         let (facts, schema) = context.interrupt.or(self.gather(&cql)).await?;
-        let started = context.interrupt.or(self.writing().begin(&facts, &schema)).await?;
+        let lease = context.storage.lease(&context.fqdn, Work::Backup, Some(&options.name));
+        let lease = context.interrupt.or(lease).await?;
+        let outcome = self.run_under(&lease, &cql, &facts, &schema, existing, begin).await;
+        lease.release().await;
+        outcome
+    }
+
+    /// Everything that writes.
+    async fn run_under(
+        &self,
+        lease: &Lease,
+        cql: &Cql,
+        facts: &ClusterFacts,
+        schema: &Schema,
+        existing: Option<Snapshot>,
+        begin: Instant,
+    ) -> anyhow::Result<BackupOutcome> {
+        let (context, options) = (self.context, self.options);
+        // Another run may have come to its end since.
+        let earlier = context.interrupt.or(self.begun()).await?;
+        if let Some(backup) = earlier.as_ref().filter(|backup| backup.finished.is_some()) {
+            return Err(exists_already(backup).into());
+        }
+        let started = context.interrupt.or(self.writing().begin(facts, schema)).await?;
         if let Some(patience) = options.stagger {
-            let turn = stagger::wait_for_turn(context, &facts, &options.name, patience);
+            let turn = stagger::wait_for_turn(context, facts, &options.name, patience);
             context.interrupt.or(turn).await?;
         }
         let snapshot = match existing {
             Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
-            None => self.take_snapshot(&cql, earlier.is_some()).await?,
+            None => self.take_snapshot(cql, earlier.is_some()).await?,
         };
         let work = async {
-            self.settle_schema(&cql, &schema, &snapshot, earlier.is_some()).await?;
-            self.store(&snapshot).await
+            self.settle_schema(cql, schema, &snapshot, earlier.is_some()).await?;
+            let done = self.store(&snapshot).await?;
+            lease.confirm().await?;
+            anyhow::Ok(done)
         };
         let committed = match context.interrupt.or(work).await {
             // From here on it is quicker to end well than to stop.
@@ -183,7 +209,7 @@ impl<'a> NodeBackupRun<'a> {
                 return Err(error);
             }
         };
-        let outcome = self.publish(started, &facts, done, manifest, begin).await?;
+        let outcome = self.publish(started, facts, done, manifest, begin).await?;
         cleared?;
         Ok(outcome)
     }

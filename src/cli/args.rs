@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, list_backups,
+    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases, list_backups,
     restore_node, status, verify,
 };
 use crate::config::Overrides;
@@ -98,6 +98,7 @@ pub enum Command {
     FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
     DeleteBackup(delete_backup::DeleteBackupArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
+    Leases(leases::LeasesArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     ManPages(completions::ManPagesArgs),

@@ -14,6 +14,7 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{counted, size};
 use crate::purge::delete::DeletePlan;
 use crate::storage::Storage;
+use crate::storage::lease::Work;
 
 /// Deletes backups by name
 ///
@@ -46,7 +47,10 @@ impl DeleteBackupArgs {
         if !self.dry_run {
             for plan in plans {
                 context.interrupt.check()?;
-                plan.execute(&context.storage).await?;
+                let lease = context.storage.lease(&plan.fqdn, Work::Delete, Some(&plan.name)).await?;
+                let deleted = plan.execute(&context.storage).await;
+                lease.release().await;
+                deleted?;
             }
         }
         output.print(|| text, || json)

@@ -8,6 +8,7 @@ pub mod download;
 pub mod elevate;
 pub mod fetch_tokenmap;
 pub mod get_last_complete;
+pub mod leases;
 pub mod list_backups;
 pub mod priority;
 pub mod restore_node;
@@ -51,6 +52,7 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::FetchTokenmap(args) => args.run(&context, output).await,
         Command::DeleteBackup(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
+        Command::Leases(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),
     }

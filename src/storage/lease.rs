@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
+use object_store::{Error, PutMode, PutOptions, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -36,6 +36,17 @@ pub enum Work {
     Delete,
     Purge,
     BuildIndex,
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Backup => "backup",
+            Self::Delete => "delete",
+            Self::Purge => "purge",
+            Self::BuildIndex => "build-index",
+        })
+    }
 }
 
 impl Work {
@@ -100,7 +111,7 @@ fn start_time(pid: u32) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     pub version: u32,
-    id: uuid::Uuid,
+    id: String,
     pub work: Work,
     /// The backup that is made or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +190,7 @@ impl Storage {
     pub async fn lease(&self, fqdn: &Fqdn, work: Work, backup: Option<&BackupName>) -> anyhow::Result<Lease> {
         let terms = Terms {
             version: Terms::VERSION,
-            id: uuid::Uuid::new_v4(),
+            id: uuid::Uuid::new_v4().simple().to_string(),
             work,
             backup: backup.map(ToString::to_string),
             holder: Holder::this_process(),
@@ -330,5 +341,143 @@ impl State {
                 Err(lost().into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::{Config, Overrides};
+    use crate::storage::provider;
+
+    struct Bucket {
+        folder: tempfile::TempDir,
+        storage: Storage,
+        fqdn: Fqdn,
+    }
+
+    fn bucket() -> Bucket {
+        let folder = tempfile::tempdir().unwrap();
+        let text =
+            format!("[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = {}\n", folder.path().display());
+        let config = Config::from_text(&text, Path::new("x"), &Overrides::default(), &BTreeMap::new()).unwrap();
+        Bucket { folder, storage: provider::open(&config.storage).unwrap(), fqdn: Fqdn::new("n1").unwrap() }
+    }
+
+    impl Bucket {
+        async fn take(&self) -> anyhow::Result<Lease> {
+            self.storage.lease(&self.fqdn, Work::Backup, Some(&BackupName::new("b1").unwrap())).await
+        }
+
+        /// A lease as another process would have written it.
+        async fn foreign(&self, change: impl FnOnce(&mut Holder)) {
+            let mut holder = Holder::this_process();
+            change(&mut holder);
+            let (id, since) = ("x".to_owned(), 0);
+            let terms = Terms { version: 1, id, work: Work::Purge, backup: None, holder, since, ttl: 120 };
+            let key = self.storage.layout().lease(&self.fqdn);
+            self.storage.replace(&key, serde_json::to_vec(&terms).unwrap().into()).await.unwrap();
+        }
+
+        fn set_age(&self, age: Duration) {
+            let file = self.folder.path().join("b/index/leases/n1.json");
+            let file = fs_err::OpenOptions::new().append(true).open(file).unwrap();
+            file.file().set_modified(SystemTime::now() - age).unwrap();
+        }
+
+        fn files(&self) -> usize {
+            let below = walkdir::WalkDir::new(self.folder.path().join("b")).into_iter().flatten();
+            below.filter(|entry| entry.file_type().is_file()).count()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_keeps_others_out_until_it_is_released() {
+        let bucket = bucket();
+        let lease = bucket.take().await.unwrap();
+        let refused = bucket.take().await.unwrap_err();
+        let failure = refused.downcast_ref::<Failure>().unwrap();
+        let own = format!("process {} on ", std::process::id());
+        assert!(
+            failure.message.starts_with(&own) && failure.message.contains("backs up n1 (b1), since"),
+            "{failure:?}"
+        );
+        assert!(failure.hint.as_ref().unwrap().contains("medusa leases --break n1"));
+        let other = Fqdn::new("n10").unwrap();
+        bucket.storage.lease(&other, Work::Backup, None).await.unwrap().release().await;
+        lease.confirm().await.unwrap();
+        lease.release().await;
+        assert_eq!(bucket.files(), 0);
+        bucket.take().await.unwrap().release().await;
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_a_process_of_this_machine_that_is_gone_is_taken_over_at_once() {
+        let bucket = bucket();
+        bucket.foreign(|holder| holder.started = "1".into()).await;
+        bucket.take().await.unwrap().release().await;
+        // Nothing is known of processes elsewhere.
+        for change in [
+            (|holder: &mut Holder| holder.boot = "other".into()) as fn(&mut Holder),
+            |holder| holder.pid_namespace = "other".into(),
+            |holder| holder.host = "other".into(),
+        ] {
+            bucket.foreign(change).await;
+            assert!(bucket.take().await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_not_renewed_becomes_stale_by_the_clock_of_the_storage() {
+        let bucket = bucket();
+        bucket.foreign(|holder| holder.boot = "other".into()).await;
+        bucket.set_age(Duration::from_secs(100));
+        assert!(bucket.take().await.is_err());
+        bucket.set_age(Duration::from_secs(130));
+        assert!(bucket.storage.leases().await.unwrap()[0].is_stale);
+        bucket.take().await.unwrap().release().await;
+        assert_eq!(bucket.files(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_cannot_be_read_counts_until_it_is_stale() {
+        let bucket = bucket();
+        let key = bucket.storage.layout().lease(&bucket.fqdn);
+        bucket.storage.replace(&key, Bytes::from_static(b"{")).await.unwrap();
+        assert!(bucket.take().await.unwrap_err().to_string().contains("cannot be read"));
+        bucket.set_age(Duration::from_secs(130));
+        bucket.take().await.unwrap().release().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_that_take_over_one_succeeds() {
+        for _ in 0..20 {
+            let bucket = Arc::new(bucket());
+            bucket.foreign(|holder| holder.started = "1".into()).await;
+            let tasks = (0..8).map(|_| {
+                let bucket = Arc::clone(&bucket);
+                tokio::spawn(async move { bucket.take().await.ok() })
+            });
+            let taken = futures::future::join_all(tasks).await.into_iter().filter_map(Result::unwrap);
+            let taken: Vec<_> = taken.collect();
+            assert_eq!(taken.len(), 1);
+            taken[0].confirm().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_lost_the_lease_notices_and_leaves_the_next_one_alone() {
+        let bucket = bucket();
+        let lost = bucket.take().await.unwrap();
+        assert!(bucket.storage.break_lease(&bucket.fqdn).await.unwrap());
+        assert!(!bucket.storage.break_lease(&bucket.fqdn).await.unwrap());
+        let next = bucket.take().await.unwrap();
+        assert!(lost.confirm().await.unwrap_err().to_string().contains("was lost"));
+        lost.release().await;
+        next.confirm().await.unwrap();
     }
 }

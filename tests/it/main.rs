@@ -12,9 +12,11 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod made;
 mod support;
 
 mod backup_faults;
+mod bad_manifests;
 mod command_line;
 mod connection;
 mod delete;

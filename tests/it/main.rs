@@ -19,6 +19,7 @@ mod backup_faults;
 mod bad_manifests;
 mod command_line;
 mod connection;
+mod corruption;
 mod delete;
 mod interop;
 mod kill;

@@ -21,6 +21,7 @@ mod command_line;
 mod connection;
 mod corruption;
 mod delete;
+mod fixtures;
 mod interop;
 mod kill;
 mod memory;

@@ -146,7 +146,7 @@ impl Writing<'_> {
             content.with_context(|| format!("{} is missing", self.storage.name_of(key.path())))
         };
         let (bytes, tokenmap) = (read(Meta::Manifest).await?, read(Meta::Tokenmap).await?);
-        let manifest = Manifest::parse(&bytes)?;
+        let manifest = self.storage.parse_manifest(self.fqdn, self.name, &bytes)?;
         let facts = Published {
             tokenmap,
             version: self.storage.server_version(self.fqdn, self.name).await?,

@@ -291,5 +291,15 @@ mod tests {
         fn no_input_makes_the_reader_panic(text in "[a-z:{}\\[\\]\"'#&*!|>\n \t-]{0,60}") {
             let _ = parse(&text);
         }
+
+        #[test]
+        fn no_value_makes_the_reader_panic(
+            key in "(data_file_directories|commitlog_directory|native_transport_port|client_encryption_options|seed_provider|storage_port|initial_token)",
+            value in "(null|[0-9-]{1,12}|\\[[a-z/, ]{0,12}\\]|\\{enabled: [a-z0-9]{0,5}\\}|\"[a-z/]{0,9}\"|)",
+        ) {
+            if let Ok(yaml) = parse(&format!("{key}: {value}\n")) {
+                proptest::prop_assert!(!yaml.data_directories.is_empty());
+            }
+        }
     }
 }

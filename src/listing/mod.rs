@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::error::one_line;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup, ServerVersion};
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::tokenmap::Tokenmap;
-use crate::storage::Storage;
 use crate::storage::layout::{IndexEntry, IndexKind};
+use crate::storage::{Storage, StorageError};
 
 /// Requests in flight for details of single backups.
 const IN_FLIGHT: usize = 16;
@@ -134,20 +135,26 @@ async fn drop_vanished(storage: &Storage, nodes: &mut Vec<NodeBackup>) -> anyhow
 /// The token map of the node that started first.
 async fn tokenmap(storage: &Storage, nodes: &[NodeBackup]) -> anyhow::Result<Tokenmap> {
     let first = nodes.first().context("a cluster backup has at least one node")?;
-    if let Some(tokenmap) = storage.tokenmap(&first.fqdn, &first.name).await? {
-        return Ok(tokenmap);
+    // One damaged token map must not hide all backups.
+    match storage.tokenmap(&first.fqdn, &first.name).await {
+        Ok(Some(tokenmap)) => return Ok(tokenmap),
+        Ok(None) => {}
+        Err(error) if StorageError::is_cause_of(&error) => return Err(error),
+        Err(error) => tracing::warn!("{}", one_line(&error)),
     }
     let copy = storage.layout().index_entry(&first.name, &first.fqdn, IndexKind::Tokenmap);
     if let Some(bytes) = storage.read(&copy).await? {
-        Tokenmap::parse(&bytes).with_context(|| format!("{copy} cannot be used"))
-    } else {
-        tracing::warn!(
-            "backup {} of {} has no token map, so nobody knows which nodes belong to it",
-            first.name,
-            first.fqdn
-        );
-        Ok(Tokenmap::default())
+        match Tokenmap::parse(&bytes) {
+            Ok(tokenmap) => return Ok(tokenmap),
+            Err(error) => tracing::warn!("{} cannot be used: {error}", storage.name_of(copy.path())),
+        }
     }
+    tracing::warn!(
+        "backup {} of {} has no token map, so nobody knows which nodes belong to it",
+        first.name,
+        first.fqdn
+    );
+    Ok(Tokenmap::default())
 }
 
 /// What a node backup holds.

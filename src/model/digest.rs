@@ -123,7 +123,8 @@ impl Md5Forms {
     pub fn matches(&self, recorded: &RecordedMd5) -> Option<bool> {
         match recorded {
             RecordedMd5::Whole(md5) => Some(*md5 == self.whole),
-            RecordedMd5::Parts(md5, parts) => Some((*md5, *parts) == self.parts),
+            // Another number means that the parts had another size, of which nothing was computed.
+            RecordedMd5::Parts(md5, parts) => (*parts == self.parts.1).then(|| *md5 == self.parts.0),
             RecordedMd5::Unknown => None,
         }
     }
@@ -250,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_another_size_say_nothing() {
+        let mut stream = DigestStream::with_md5(4);
+        stream.update(b"abcdefgh");
+        let forms = stream.finish().md5.unwrap();
+        let (md5, parts) = forms.parts;
+        assert_eq!(forms.matches(&RecordedMd5::Parts(md5, parts)), Some(true));
+        assert_eq!(forms.matches(&RecordedMd5::Parts([0; 16], parts)), Some(false));
+        assert_eq!(forms.matches(&RecordedMd5::Parts(md5, 3)), None);
+        assert_eq!(forms.matches(&RecordedMd5::Whole([0; 16])), Some(false));
+        assert_eq!(forms.matches(&RecordedMd5::Unknown), None);
+    }
+
+    #[test]
     fn digests_do_not_depend_on_how_the_content_was_cut() {
         let content: Vec<u8> = (0..10_000_u32).map(|i| (i % 251) as u8).collect();
         let mut one = DigestStream::with_md5(999);
@@ -263,5 +277,14 @@ mod tests {
         assert_eq!(one.sha256, Sha256::of(&content));
         assert_eq!(one.crc32, crc32fast::hash(&content));
         assert_eq!(one.size, 10_000);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_recorded_value_makes_the_parser_panic(text in "(\\PC{0,60}|\"?[0-9a-f]{31,33}(-[0-9]{0,22})?\"?|[A-Za-z0-9+/]{22}={0,3})") {
+            if let RecordedMd5::Parts(_, parts) = RecordedMd5::parse(Some(&text)) {
+                proptest::prop_assert!(parts > 0);
+            }
+        }
     }
 }

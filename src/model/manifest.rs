@@ -3,6 +3,8 @@
 //! The fields `keyspace`, `columnfamily`, `objects`, `path`, `MD5` and `size` are cassandra-medusa's. `SHA256`, `mtime` and
 //! `corrupt` are ours; Medusa ignores them.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::digest::{RecordedMd5, Sha256};
@@ -55,18 +57,33 @@ pub enum BadManifest {
     Name(#[from] UnsafeName),
     #[error("names {0:?}, which is no file of a table")]
     Path(String),
+    #[error("names {0:?}, and another object that would take its place on a node")]
+    Twice(String),
+    #[error("names more bytes than there can be")]
+    TooLarge,
 }
 
 impl Manifest {
-    /// Reads a manifest and checks that every entry names a file of its table.
+    /// Reads a manifest and checks that every entry names a file of its table, and none of them twice.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadManifest> {
         let manifest: Self = serde_json::from_slice(bytes)?;
+        let mut tables = HashMap::new();
+        let mut places = HashSet::with_capacity(manifest.sections.iter().map(|section| section.objects.len()).sum());
+        let mut total: u64 = 0;
         for section in &manifest.sections {
-            let table = section.table()?;
+            section.table()?;
+            let next = tables.len();
+            let table = *tables.entry((&section.keyspace, &section.columnfamily)).or_insert(next);
             for object in &section.objects {
-                object.file(&table)?;
+                let place = object.place(&section.columnfamily)?;
+                if !places.insert((table, place)) {
+                    return Err(BadManifest::Twice(object.path.to_string()));
+                }
+                // Whoever adds sizes up later need not think of it.
+                total = total.checked_add(object.size).ok_or(BadManifest::TooLarge)?;
             }
         }
+        drop((tables, places));
         Ok(manifest)
     }
 
@@ -115,16 +132,20 @@ impl Object {
     /// its parent counts only if it is a secondary-index folder or DSE's `nodes`; any other folder (our content folders) is
     /// dropped.
     pub fn file(&self, table: &TableFolder) -> Result<TableFile, BadManifest> {
+        let (index, name) = self.place(&table.folder)?;
+        Ok(TableFile { index: index.map(str::to_owned), name: name.to_owned() })
+    }
+
+    fn place(&self, table_folder: &str) -> Result<(Option<&str>, &str), BadManifest> {
         let bad = || BadManifest::Path(self.path.to_string());
         let mut elements = self.path.rsplit('/');
         let name = elements.next().filter(|name| is_file_name(name)).ok_or_else(bad)?;
         let parent = elements.next().ok_or_else(bad)?;
-        let kept = (parent.starts_with('.') || parent.ends_with("nodes")) && parent != table.folder;
-        let index = kept.then(|| parent.to_owned());
-        if index.as_deref().is_some_and(|index| !is_file_name(index)) {
+        let kept = (parent.starts_with('.') || parent.ends_with("nodes")) && parent != table_folder;
+        if kept && !is_file_name(parent) {
             return Err(bad());
         }
-        Ok(TableFile { index, name: name.to_owned() })
+        Ok((kept.then_some(parent), name))
     }
 }
 
@@ -196,10 +217,73 @@ mod tests {
         }
     }
 
+    fn one_section(objects: &str) -> String {
+        format!(r#"[{{"keyspace": "ks", "columnfamily": "t-01", "objects": [{objects}]}}]"#)
+    }
+
+    #[test]
+    fn two_objects_cannot_be_one_file() {
+        let object = |path: &str| format!(r#"{{"path": "n/data/ks/t-01/{path}", "MD5": null, "size": 1}}"#);
+        let parse = |paths: &[&str]| {
+            let objects: Vec<_> = paths.iter().map(|path| object(path)).collect();
+            Manifest::parse(one_section(&objects.join(", ")).as_bytes())
+        };
+        assert!(parse(&["a", "b", ".i/a", "c/.j/a"]).is_ok());
+        for twice in [["a", "a"], ["a", "0123456789abcdef/a"], [".i/a", "c/.i/a"]] {
+            let error = parse(&twice).unwrap_err().to_string();
+            assert!(error.contains(twice[1]), "{error}");
+        }
+        // Tables of the same folder in two sections are one table.
+        let section = one_section(&object("a"));
+        let doubled = format!("{}, {}", section.trim_end_matches(']'), section.trim_start_matches('['));
+        assert!(matches!(Manifest::parse(doubled.as_bytes()), Err(BadManifest::Twice(_))), "{doubled}");
+        assert!(Manifest::parse(doubled.replacen("t-01", "t-02", 1).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let objects = |sizes: [&str; 2]| {
+            let [a, b] = sizes.map(|size| format!(r#""MD5": null, "size": {size}}}"#));
+            one_section(&format!(r#"{{"path": "n/a", {a}, {{"path": "n/b", {b}"#))
+        };
+        let largest = u64::MAX.to_string();
+        assert_eq!(Manifest::parse(objects([&largest, "0"]).as_bytes()).unwrap().total_bytes(), u64::MAX);
+        assert!(matches!(Manifest::parse(objects([&largest, "1"]).as_bytes()), Err(BadManifest::TooLarge)));
+        for bad in ["-1", "1.5", "\"1\"", "null", "1e3", "18446744073709551616"] {
+            assert!(matches!(Manifest::parse(objects([bad, "0"]).as_bytes()), Err(BadManifest::Json(_))), "{bad}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = Manifest::parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_names_files_and_is_written_back(
+            keyspace in "[a-z./\\\\%]{0,3}",
+            paths in proptest::collection::vec("[a-c./ %é]{0,12}", 0..6),
+            size in "([0-9]{1,21}|-1|1.5|null)",
+            md5 in "(null|\"[0-9a-f=+/-]{0,34}\"|7)",
+        ) {
+            let entry = |path: &String| format!(r#"{{"path": "{path}", "MD5": {md5}, "size": {size}, "x": []}}"#);
+            let entries: Vec<_> = paths.iter().map(entry).collect();
+            let text =
+                format!(r#"[{{"keyspace": "{keyspace}", "columnfamily": "t", "objects": [{}]}}]"#, entries.join(", "));
+            if let Ok(manifest) = Manifest::parse(text.as_bytes()) {
+                proptest::prop_assert_eq!(manifest.object_count(), paths.len() as u64);
+                proptest::prop_assert_eq!(&Manifest::parse(&manifest.to_bytes().unwrap()).unwrap(), &manifest);
+                let table = manifest.sections[0].table().unwrap();
+                let mut files: Vec<_> =
+                    manifest.objects().map(|object| object.file(&table).unwrap().relative()).collect();
+                for file in &files {
+                    proptest::prop_assert!(file.components().all(|part| matches!(part, std::path::Component::Normal(_))));
+                }
+                files.sort();
+                files.dedup();
+                proptest::prop_assert_eq!(files.len(), paths.len());
+            }
         }
     }
 }

@@ -35,3 +35,40 @@ impl Summary {
         serde_json::from_slice::<Self>(bytes).ok().filter(|summary| summary.version == Self::VERSION)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(version: &str, mode: &str, number: &str) -> String {
+        format!(
+            r#"{{"version":{version},"mode":{mode},"started":{number},"finished":{number},"num_objects":{number},"size":{number},"uploaded_objects":0,"uploaded_size":0,"server_type":"cassandra","release_version":"5.0.9","written_by":"0.1.0"}}"#
+        )
+    }
+
+    #[test]
+    fn only_summaries_of_the_known_version_are_read() {
+        assert_eq!(Summary::parse(text("1", "\"full\"", "5").as_bytes()).unwrap().num_objects, 5);
+        for (version, mode, number) in [("2", "\"full\"", "5"), ("1", "\"other\"", "5"), ("1", "\"full\"", "-5")] {
+            assert_eq!(Summary::parse(text(version, mode, number).as_bytes()), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = Summary::parse(&bytes);
+        }
+
+        #[test]
+        fn no_value_makes_the_parser_panic(
+            version in "(1|2|-1|null)",
+            mode in "(\"full\"|\"differential\"|\"\"|1)",
+            number in "(-?[0-9]{1,25}|null|\"1\"|1.5)",
+        ) {
+            if let Some(summary) = Summary::parse(text(&version, &mode, &number).as_bytes()) {
+                proptest::prop_assert_eq!(summary.version, 1);
+            }
+        }
+    }
+}

@@ -128,4 +128,24 @@ mod tests {
         assert!(!tokens.same_set(&Tokens(vec!["1".into()])));
         assert_eq!(Tokens::default().to_python(), "[]");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = Tokenmap::parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_is_written_so_that_it_is_read_again(
+            host in "\\PC{0,20}",
+            tokens in "(-?[0-9]{0,40}|\"[a-z0-9\\\\]{0,9}\"|\\[[-0-9, \"a]{0,30}\\]|null|\\{\\})",
+            is_up in "(true|false|null|0)",
+        ) {
+            let host = serde_json::Value::from(host);
+            let text = format!(r#"{{{host}: {{"tokens": {tokens}, "is_up": {is_up}}}}}"#);
+            if let Ok(map) = Tokenmap::parse(text.as_bytes()) {
+                proptest::prop_assert_eq!(Tokenmap::parse(&map.to_bytes().unwrap()).unwrap(), map);
+            }
+        }
+    }
 }

@@ -37,9 +37,41 @@ impl Storage {
     pub async fn manifest(&self, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<Manifest>> {
         let key = self.layout().meta(fqdn, name, Meta::Manifest);
         let Some(bytes) = self.read(&key).await? else { return Ok(None) };
+        let (storage, fqdn, name) = (self.clone(), fqdn.clone(), name.clone());
         // Parsing takes a while for a node with many files.
-        let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&bytes)).await?;
-        parsed.map(Some).map_err(|error| self.unusable(&key, error).into())
+        tokio::task::spawn_blocking(move || storage.parse_manifest(&fqdn, &name, &bytes))
+            .await?
+            .map(Some)
+            .map_err(Into::into)
+    }
+
+    /// Reads a manifest of a node. One that names an object outside of the node's folder is refused as a whole: nothing that is
+    /// done with the backup may touch anything else.
+    pub fn parse_manifest(
+        &self,
+        fqdn: &Fqdn,
+        name: &BackupName,
+        bytes: &[u8],
+    ) -> std::result::Result<Manifest, Failure> {
+        let unusable = |error: anyhow::Error| self.unusable(&self.layout().meta(fqdn, name, Meta::Manifest), error);
+        let manifest = Manifest::parse(bytes).map_err(|error| unusable(error.into()))?;
+        for object in manifest.objects() {
+            self.layout().recorded(fqdn, &object.path).map_err(|error| unusable(error.into()))?;
+        }
+        Ok(manifest)
+    }
+
+    /// All nodes that have a folder, with the names of theirs that may be backups.
+    pub async fn node_folders(&self) -> Result<Vec<(Fqdn, Vec<BackupName>)>> {
+        let layout = self.layout();
+        let mut nodes = Vec::new();
+        for folder in self.folders(&layout.root()).await? {
+            let Some(fqdn) = layout.node_folder(&folder) else { continue };
+            let below = self.folders(&folder).await?;
+            let names = below.iter().filter_map(|folder| layout.backup_folder(&fqdn, folder)).collect();
+            nodes.push((fqdn, names));
+        }
+        Ok(nodes)
     }
 
     /// The token map as the node backup recorded it. `None`: proven absent.

@@ -112,6 +112,27 @@ pub struct IndexEntry {
     pub kind: IndexKind,
 }
 
+/// What an object below `index/` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InIndex {
+    Entry(IndexEntry),
+    Summary(BackupName, Fqdn),
+    /// One of the two markers of the node's newest backup.
+    Latest(Fqdn),
+    Other,
+}
+
+/// What an object below a node's folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InNode {
+    Meta(BackupName),
+    /// Data of differential backups.
+    Pool,
+    /// Data of this full backup.
+    Full(BackupName),
+    Other,
+}
+
 /// Where a backup keeps its data files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool<'a> {
@@ -144,6 +165,33 @@ impl Layout {
 
     fn key<'a>(&'a self, elements: impl IntoIterator<Item = &'a str>) -> ObjectKey {
         below(&Path::default(), self.prefix.as_deref().into_iter().chain(elements))
+    }
+
+    /// Everything that has this prefix.
+    pub fn root(&self) -> Path {
+        self.key([]).0
+    }
+
+    /// The node whose folder a delimited listing of the root shows.
+    pub fn node_folder(&self, folder: &Path) -> Option<Fqdn> {
+        let mut below = folder.prefix_match(&self.root())?;
+        let name = below.next()?;
+        if below.next().is_some() || name.as_ref() == "index" {
+            return None;
+        }
+        Fqdn::new(name.as_ref()).ok()
+    }
+
+    /// What an object below a node's folder is.
+    pub fn parse_in_node(&self, fqdn: &Fqdn, path: &Path) -> InNode {
+        let Some(below) = path.prefix_match(&self.node(fqdn)) else { return InNode::Other };
+        let below: Vec<_> = below.collect();
+        match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
+            ["data", _, ..] => InNode::Pool,
+            [name, "meta", _] => BackupName::existing(name).map_or(InNode::Other, InNode::Meta),
+            [name, "data", _, ..] => BackupName::existing(name).map_or(InNode::Other, InNode::Full),
+            _ => InNode::Other,
+        }
     }
 
     /// Everything of a node.
@@ -202,6 +250,28 @@ impl Layout {
             return Err(BadKey::Foreign { path: path.to_owned(), fqdn: fqdn.to_string() });
         }
         Ok(ObjectKey(parsed))
+    }
+
+    /// Everything that belongs to no single node.
+    pub fn whole_index(&self) -> Path {
+        self.key(["index"]).0
+    }
+
+    /// What an object below it is.
+    pub fn parse_in_index(&self, path: &Path) -> InIndex {
+        if let Some(entry) = self.parse_index_entry(path) {
+            return InIndex::Entry(entry);
+        }
+        let Some(below) = path.prefix_match(&self.whole_index()) else { return InIndex::Other };
+        let below: Vec<_> = below.collect();
+        let found = match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
+            ["latest_backup", fqdn, "tokenmap.json" | "backup_name.txt"] => Fqdn::new(fqdn).ok().map(InIndex::Latest),
+            ["summaries", name, file] => file
+                .strip_suffix(".json")
+                .and_then(|fqdn| Some(InIndex::Summary(BackupName::existing(name).ok()?, Fqdn::new(fqdn).ok()?))),
+            _ => None,
+        };
+        found.unwrap_or(InIndex::Other)
     }
 
     /// The whole backup index.
@@ -394,6 +464,66 @@ mod tests {
             "",
         ] {
             assert!(layout.recorded(&fqdn("n1"), foreign).is_err(), "{foreign}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_key_makes_the_index_unreadable(
+            folder in "(index/|p1/index/|backup_index/|summaries/|latest_backup/|n1/)?",
+            file in "((tokenmap|schema|manifest|differential|incremental|started|finished)?_?[-a-z0-9_.é%/]{0,24}(.json|.cql|.timestamp)?)",
+        ) {
+            let Ok(path) = Path::parse(format!("{folder}{file}")) else { return Ok(()) };
+            for layout in [Layout::new(None), Layout::new(Some("p1".into()))] {
+                if let Some(entry) = layout.parse_index_entry(&path) {
+                    let known = layout.index_entry(&entry.name, &entry.fqdn, entry.kind).to_string();
+                    // Old markers and numbers with zeros in front are written otherwise.
+                    let other_form = file.contains("incremental") || file.contains("_0") || file.contains("-0");
+                    proptest::prop_assert!(known == path.as_ref() || other_form || file.contains('+'), "{} {}", known, path);
+                }
+                let _ = (layout.parse_in_index(&path), layout.node_folder(&path));
+                let _ = layout.parse_in_node(&fqdn("n1"), &path);
+                let _ = layout.backup_folder(&fqdn("n1"), &path);
+            }
+        }
+
+        #[test]
+        fn a_recorded_path_that_is_taken_stays_where_it_is(path in "(/|p1/|p1/n1/|n1/)?[-a-c.%/ é\\\\]{0,20}") {
+            let layout = Layout::new(Some("p1".into()));
+            if let Ok(key) = layout.recorded(&fqdn("n1"), &path) {
+                proptest::prop_assert_eq!(key.as_str(), &path);
+                proptest::prop_assert!(path.starts_with("p1/n1/"));
+                proptest::prop_assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_taken_apart_as_what_it_is() {
+        let table = TableFolder::new("ks", "t-01").unwrap();
+        let file = TableFile { index: Some(".i".into()), name: "nb-1-big-Data.db".into() };
+        for prefix in [None, Some("p1".to_owned())] {
+            let layout = Layout::new(prefix);
+            let (f, n) = (fqdn("n1"), name("b 1"));
+            let in_node = |key: ObjectKey| layout.parse_in_node(&f, key.path());
+            assert_eq!(in_node(layout.data(&f, Pool::Differential, &table, &file, None)), InNode::Pool);
+            assert_eq!(in_node(layout.data(&f, Pool::Full(&n), &table, &file, None)), InNode::Full(n.clone()));
+            for meta in Meta::ALL {
+                assert_eq!(in_node(layout.meta(&f, &n, meta)), InNode::Meta(n.clone()));
+            }
+            assert_eq!(in_node(layout.meta(&fqdn("n10"), &n, Meta::Schema)), InNode::Other);
+            assert_eq!(in_node(layout.summary(&n, &f)), InNode::Other);
+            let in_index = |key: ObjectKey| layout.parse_in_index(key.path());
+            assert_eq!(in_index(layout.summary(&n, &f)), InIndex::Summary(n.clone(), f.clone()));
+            assert_eq!(in_index(layout.latest_name(&f)), InIndex::Latest(f.clone()));
+            assert_eq!(in_index(layout.latest_tokenmap(&f)), InIndex::Latest(f.clone()));
+            let entry = IndexEntry { name: n.clone(), fqdn: f.clone(), kind: IndexKind::Started(5) };
+            assert_eq!(in_index(layout.index_entry(&n, &f, entry.kind)), InIndex::Entry(entry));
+            assert_eq!(in_index(layout.meta(&f, &n, Meta::Schema)), InIndex::Other);
+            assert_eq!(layout.node_folder(&layout.node(&f)), Some(f.clone()));
+            assert_eq!(layout.node_folder(&layout.whole_index()), None);
+            assert_eq!(layout.node_folder(&layout.root()), None);
+            assert_eq!(layout.node_folder(&layout.node_backup(&f, &n)), None);
         }
     }
 

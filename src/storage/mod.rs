@@ -30,6 +30,13 @@ pub struct StorageError {
     pub source: Error,
 }
 
+impl StorageError {
+    /// Whether an error came from the storage, and not from what was stored there.
+    pub fn is_cause_of(error: &anyhow::Error) -> bool {
+        error.chain().any(<dyn std::error::Error + 'static>::is::<Self>)
+    }
+}
+
 pub type Result<T> = std::result::Result<T, StorageError>;
 
 /// What a conditional create found.

@@ -1,25 +1,58 @@
-//! Whether a backup is complete and everything that its manifests name is there.
+//! Whether backups are complete and everything that their manifests name is there and is what it was.
 //!
-//! By default existence and size are checked, by listing. `enable_md5_checks` reads every object and compares it with what
-//! the manifest recorded: our SHA-256, or Medusa's MD5.
+//! Levels, each proving more than the one before: what a listing says (existence, size, a digest where the storage lists
+//! one), then the content, of a sample or of everything. An object that several backups name is looked at once.
+//! [`repository`] compares what can be computed again (index, summaries, markers) with the backups.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+mod node;
+pub mod report;
+pub mod repository;
+pub mod sample;
 
-use anyhow::Context as _;
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::TryStreamExt as _;
-use serde_json::{Value, json};
 
+use self::sample::Sample;
 use crate::context::Context;
+use crate::error::{Failure, one_line};
 use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
-use crate::model::manifest::{Manifest, Object};
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
-use crate::storage::Storage;
-use crate::storage::blocking::on_threads;
-use crate::storage::layout::Pool;
-use crate::storage::transfer::{TransferError, Watch};
+use crate::storage::layout::Meta;
+use crate::storage::{Storage, StorageError};
+
+/// How much of an object is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What a listing says.
+    Listed,
+    /// Every byte.
+    Data,
+    /// Every byte of some objects.
+    Sample(Sample),
+}
+
+impl Depth {
+    fn reads(self, path: &str) -> bool {
+        match self {
+            Self::Listed => false,
+            Self::Data => true,
+            Self::Sample(sample) => sample.holds(path),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// `None`: all backups.
+    pub name: Option<BackupName>,
+    /// Empty: all nodes.
+    pub nodes: Vec<Fqdn>,
+    pub depth: Depth,
+}
 
 /// What is wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,261 +62,247 @@ pub enum Fault {
         expected: u64,
         found: u64,
     },
-    WrongContent,
+    WrongHash,
+    /// It is there and cannot be read or used.
+    Unusable(String),
     /// In the folder of a full backup, but not in its manifest.
-    Unnamed,
+    Unreferenced,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    pub path: String,
+    pub path: Box<str>,
     pub fault: Fault,
 }
 
-/// One node's part of the answer.
+/// Why nothing can be said about a node's objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// The manifest is lost or damaged.
+    Manifest(String),
+    /// The storage failed. That says nothing about the backup.
+    Storage(String),
+}
+
+/// One node's part of a backup.
 #[derive(Debug)]
 pub struct NodeReport {
-    pub fqdn: String,
+    pub fqdn: Fqdn,
+    /// What the manifest names.
     pub objects: Amount,
+    /// By path.
     pub findings: Vec<Finding>,
-    /// The manifest cannot be read, so nothing is known of the objects.
-    pub unreadable: Option<String>,
+    /// Objects that should have been read, but of whose content nothing was recorded.
+    pub only_size_known: Vec<Box<str>>,
+    /// Files that Medusa overwrites in place when Cassandra rewrites them, and did.
+    pub rewritten: u64,
+    pub unknown: Option<Unknown>,
+}
+
+/// One backup.
+#[derive(Debug)]
+pub struct BackupReport {
+    pub name: BackupName,
+    /// Every expected node finished.
+    pub complete: bool,
+    /// Begun but not finished, with the start in Unix seconds.
+    pub incomplete: Vec<(Fqdn, i64)>,
+    pub missing: Vec<String>,
+    /// Of the nodes that finished.
+    pub nodes: Vec<NodeReport>,
+    /// The storage failed before the nodes were known.
+    pub failed: Option<String>,
 }
 
 #[derive(Debug)]
 pub struct VerifyReport {
-    pub backup: ClusterBackup,
-    /// Empty if the backup is incomplete: then the objects are not looked at.
-    pub nodes: Vec<NodeReport>,
-    pub contents_checked: bool,
+    pub backups: Vec<BackupReport>,
+    pub depth: Depth,
+    /// What was read; an object that several backups name counts once.
+    pub read: Amount,
 }
 
-/// Verifies the cluster backup of that name. `None`: there is none.
-pub async fn verify(context: &Context, name: &BackupName, contents: bool) -> anyhow::Result<Option<VerifyReport>> {
-    let Some(backup) = listing::cluster_backup(&context.storage, name).await? else { return Ok(None) };
-    let mut nodes = Vec::new();
-    if backup.is_complete() {
-        // One outside the token map may have begun and never finished.
-        for node in backup.nodes.iter().filter(|node| node.finished.is_some()) {
-            nodes.push(verify_node(context, node, contents).await?);
-        }
-    }
-    Ok(Some(VerifyReport { backup, nodes, contents_checked: contents }))
-}
-
-async fn verify_node(context: &Context, node: &NodeBackup, contents: bool) -> anyhow::Result<NodeReport> {
-    let storage = &context.storage;
-    let fqdn = node.fqdn.to_string();
-    let manifest = match storage.manifest(&node.fqdn, &node.name).await {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => {
-            let unreadable = Some("it is gone".to_owned());
-            return Ok(NodeReport { fqdn, objects: Amount::default(), findings: Vec::new(), unreadable });
-        }
-        // A storage that fails says nothing about the backup.
-        Err(error) if error.chain().any(<dyn std::error::Error + 'static>::is::<crate::storage::StorageError>) => {
-            return Err(error);
-        }
-        Err(error) => {
-            let unreadable = Some(crate::error::one_line(&error));
-            return Ok(NodeReport { fqdn, objects: Amount::default(), findings: Vec::new(), unreadable });
-        }
+/// Verifies one backup or all of them. `None`: there is none of that name.
+pub async fn verify(context: &Context, options: &VerifyOptions) -> anyhow::Result<Option<VerifyReport>> {
+    let names = match &options.name {
+        Some(name) => BTreeSet::from([name.clone()]),
+        None => all_names(&context.storage).await?,
     };
-    let mut findings = compare(context, node, &manifest).await?;
-    if contents {
-        let faulty: std::collections::HashSet<_> = findings.iter().map(|finding| finding.path.clone()).collect();
-        let objects = manifest.objects().filter(|object| !faulty.contains(&*object.path));
-        findings.extend(read_all(context, node, objects.collect()).await?);
-    }
-    findings.sort_by(|a, b| a.path.cmp(&b.path));
-    let objects = Amount { files: manifest.object_count(), bytes: manifest.total_bytes() };
-    Ok(NodeReport { fqdn, objects, findings, unreadable: None })
-}
-
-/// Compares the manifest with listings of the pools that it names.
-async fn compare(context: &Context, node: &NodeBackup, manifest: &Manifest) -> anyhow::Result<Vec<Finding>> {
-    let (storage, layout) = (&context.storage, context.storage.layout());
-    let own = layout.pool(&node.fqdn, Pool::Full(&node.name));
-    let shared = layout.pool(&node.fqdn, Pool::Differential);
-    let mut expected: HashMap<&str, (&Object, bool)> = HashMap::new();
-    for object in manifest.objects() {
-        expected.insert(&object.path, (object, false));
-    }
-    let mut findings = Vec::new();
-    for (pool, is_own) in [(&own, true), (&shared, false)] {
-        let named =
-            expected.keys().any(|path| path.strip_prefix(pool.as_ref()).is_some_and(|rest| rest.starts_with('/')));
-        let searched = named || (is_own && node.mode == BackupMode::Full);
-        if !searched {
-            continue;
-        }
-        let mut listing = storage.list(pool);
-        while let Some(found) = context.interrupt.or(listing.try_next()).await? {
-            let path = found.location.as_ref();
-            match expected.get_mut(path) {
-                Some((object, seen)) => {
-                    *seen = true;
-                    if object.size != found.size {
-                        let fault = Fault::WrongSize { expected: object.size, found: found.size };
-                        findings.push(Finding { path: path.to_owned(), fault });
-                    }
+    let mut backups = Vec::new();
+    let mut by_node: BTreeMap<Fqdn, Vec<(usize, NodeBackup)>> = BTreeMap::new();
+    for name in names {
+        let gathered = gather(context, &name, options).await;
+        context.interrupt.check()?;
+        match gathered {
+            Ok(None) => {}
+            Ok(Some((report, nodes))) => {
+                for node in nodes {
+                    by_node.entry(node.fqdn.clone()).or_default().push((backups.len(), node));
                 }
-                None if is_own => findings.push(Finding { path: path.to_owned(), fault: Fault::Unnamed }),
-                None => {}
+                backups.push(report);
             }
+            Err(error) if options.name.is_some() => return Err(error),
+            Err(error) => backups.push(BackupReport { failed: Some(one_line(&error)), ..BackupReport::new(name) }),
         }
     }
-    // Medusa overwrites these two in place when Cassandra rewrites them, and Cassandra can do without the exact bytes.
-    findings.retain(|finding| {
-        let rewritten = expected.get(finding.path.as_str()).is_some_and(|(object, _)| object.is_rewritten_by_medusa());
-        let tolerated = rewritten && matches!(finding.fault, Fault::WrongSize { .. });
-        if tolerated {
-            tracing::warn!(
-                "{} was rewritten by cassandra-medusa after this backup; Cassandra can read it",
-                finding.path
-            );
+    if backups.is_empty() {
+        return Ok(None);
+    }
+    let mut read = Amount::default();
+    for (fqdn, of_node) in by_node {
+        let (indexes, of_node): (Vec<_>, Vec<_>) = of_node.into_iter().unzip();
+        let checked = node::check(context, &fqdn, &of_node, options.depth).await?;
+        read.files += checked.read.files;
+        read.bytes += checked.read.bytes;
+        for (index, report) in indexes.into_iter().zip(checked.reports) {
+            backups[index].nodes.push(report);
         }
-        !tolerated
-    });
-    let missing = expected.values().filter(|(_, seen)| !seen).map(|(object, _)| object.path.to_string());
-    findings.extend(missing.map(|path| Finding { path, fault: Fault::Missing }));
-    Ok(findings)
+    }
+    Ok(Some(VerifyReport { backups, depth: options.depth, read }))
 }
 
-/// Reads objects and compares them with what was recorded.
-async fn read_all(context: &Context, node: &NodeBackup, objects: Vec<&Object>) -> anyhow::Result<Vec<Finding>> {
-    let transfer = context.monitor.transfer("verify", objects.iter().map(|object| object.size).sum());
-    let reader = Reader {
-        storage: context.storage.clone(),
-        fqdn: node.fqdn.clone(),
-        watch: context.watch(&transfer.counters),
-        part_size: context.config.storage.multipart_chunksize,
-    };
-    let objects = objects.into_iter().cloned().collect();
-    let mut work = on_threads(context.storage.files_in_flight(), objects, move |object: Object| {
-        let reader = reader.clone();
-        async move { reader.check(&object).await }
-    });
-    let all = async {
-        let mut findings = Vec::new();
-        while let Some(checked) = work.recv().await {
-            findings.extend(checked?);
-        }
-        anyhow::Ok(findings)
-    };
-    context.interrupt.or(all).await.context("could not read the backup")
+/// The names that the index knows, and those that only the nodes' folders know.
+async fn all_names(storage: &Storage) -> anyhow::Result<BTreeSet<BackupName>> {
+    let mut names: BTreeSet<_> = storage.index_entries().await?.into_iter().map(|entry| entry.name).collect();
+    names.extend(storage.node_folders().await?.into_iter().flat_map(|(_, names)| names));
+    Ok(names)
 }
 
-/// Reads objects of one node.
-#[derive(Debug, Clone)]
-struct Reader {
-    storage: Storage,
-    fqdn: Fqdn,
-    watch: Watch,
-    part_size: u64,
-}
-
-impl Reader {
-    async fn check(&self, object: &Object) -> anyhow::Result<Option<Finding>> {
-        let recorded = object.recorded_md5();
-        if !object.has_known_content() {
+/// Finds the nodes of one backup. `None`: there is no such backup.
+async fn gather(
+    context: &Context,
+    name: &BackupName,
+    options: &VerifyOptions,
+) -> anyhow::Result<Option<(BackupReport, Vec<NodeBackup>)>> {
+    let Some(backup) = context.interrupt.or(find(&context.storage, name)).await? else { return Ok(None) };
+    let wanted = |fqdn: &str| options.nodes.is_empty() || options.nodes.iter().any(|node| node.as_str() == fqdn);
+    let mut report = BackupReport::new(name.clone());
+    let incomplete = backup.incomplete_nodes().into_iter().filter(|node| wanted(node.fqdn.as_str()));
+    report.incomplete = incomplete.map(|node| (node.fqdn.clone(), node.started)).collect();
+    report.missing = backup.missing_nodes().into_iter().filter(|host| wanted(host)).map(str::to_owned).collect();
+    let somebody_is_expected = !backup.tokenmap.hosts.is_empty() || !options.nodes.is_empty();
+    report.complete = somebody_is_expected && report.incomplete.is_empty() && report.missing.is_empty();
+    // One outside the token map may have begun and never finished.
+    let finished = |node: &NodeBackup| node.finished.is_some() && wanted(node.fqdn.as_str());
+    let nodes: Vec<_> = backup.nodes.into_iter().filter(finished).collect();
+    if !options.nodes.is_empty() && nodes.is_empty() && report.complete {
+        if options.name.is_none() {
             return Ok(None);
         }
-        let key = self.storage.layout().recorded(&self.fqdn, &object.path)?;
-        let part_size = object.sha256.is_none().then_some(self.part_size);
-        let found = match self.storage.digest_object(&key, part_size, &self.watch).await {
-            Ok(found) => found,
-            Err(TransferError::Storage(error)) if matches!(error.source, object_store::Error::NotFound { .. }) => {
-                return Ok(Some(Finding { path: object.path.to_string(), fault: Fault::Missing }));
-            }
-            Err(error) => return Err(error.into()),
+        let asked: Vec<_> = options.nodes.iter().map(Fqdn::as_str).collect();
+        let location = context.storage.location();
+        return Err(Failure::failed(format!("there is no backup {name} of {} in {location}", asked.join(", ")))
+            .hint(format!("medusa status --backup-name {name} names its nodes"))
+            .into());
+    }
+    Ok(Some((report, nodes)))
+}
+
+/// The backup as listings see it, and what they do not see: nodes that the index has forgotten, and those that have lost
+/// their `schema.cql`.
+async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<ClusterBackup>> {
+    let listed = listing::cluster_backup(storage, name).await?;
+    let mut known: BTreeSet<Fqdn> = BTreeSet::new();
+    let mut index = storage.list(&storage.layout().index_of(name));
+    while let Some(object) = index.try_next().await? {
+        known.extend(storage.layout().parse_index_entry(&object.location).map(|entry| entry.fqdn));
+    }
+    if listed.is_none() {
+        let folders = storage.node_folders().await?;
+        known.extend(folders.into_iter().filter(|(_, names)| names.contains(name)).map(|(fqdn, _)| fqdn));
+    }
+    let (mut nodes, mut tokenmap) =
+        listed.map_or_else(Default::default, |backup| (backup.nodes, Some(backup.tokenmap)));
+    for fqdn in known {
+        if nodes.iter().any(|node: &NodeBackup| node.fqdn == fqdn) {
+            continue;
+        }
+        if let Some(backup) = storage.node_backup(&fqdn, name).await? {
+            nodes.push(backup);
+        } else if let Some(manifest) = storage.head(&storage.layout().meta(&fqdn, name, Meta::Manifest)).await? {
+            let finished = manifest.last_modified.timestamp();
+            let mode = BackupMode::Differential;
+            nodes.push(NodeBackup { name: name.clone(), fqdn, mode, started: finished, finished: Some(finished) });
+        }
+    }
+    let Some(first) = nodes.first() else { return Ok(None) };
+    if tokenmap.is_none() {
+        tokenmap = match storage.tokenmap(&first.fqdn, name).await {
+            Err(error) if StorageError::is_cause_of(&error) => return Err(error),
+            // That it is damaged is told with the node.
+            read => read.ok().flatten(),
         };
-        self.watch.counters.add_file();
-        let same = match object.sha256 {
-            Some(sha256) => found.sha256 == sha256,
-            None => found.md5.as_ref().and_then(|md5| md5.matches(&recorded)).unwrap_or(true),
+    }
+    Ok(Some(ClusterBackup { name: name.clone(), nodes, tokenmap: tokenmap.unwrap_or_default() }))
+}
+
+impl BackupReport {
+    fn new(name: BackupName) -> Self {
+        let (incomplete, missing, nodes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, complete: false, incomplete, missing, nodes, failed: None }
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.complete && self.failed.is_none() && self.nodes.iter().all(NodeReport::is_good)
+    }
+}
+
+impl NodeReport {
+    fn new(fqdn: &Fqdn) -> Self {
+        Self {
+            fqdn: fqdn.clone(),
+            objects: Amount::default(),
+            findings: Vec::new(),
+            only_size_known: Vec::new(),
+            rewritten: 0,
+            unknown: None,
+        }
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.findings.is_empty() && self.unknown.is_none()
+    }
+
+    /// Whether the storage kept the node from being checked.
+    pub fn is_unchecked(&self) -> bool {
+        matches!(self.unknown, Some(Unknown::Storage(_)))
+    }
+
+    /// How many objects have such a fault.
+    pub fn count(&self, kind: &str) -> u64 {
+        self.findings.iter().filter(|finding| finding.fault.kind() == kind).count() as u64
+    }
+}
+
+impl Fault {
+    /// What reports call them, the worst first.
+    pub const KINDS: [&'static str; 5] = ["missing", "wrong size", "wrong hash", "unusable", "unreferenced"];
+
+    pub fn kind(&self) -> &'static str {
+        let kind = match self {
+            Self::Missing => 0,
+            Self::WrongSize { .. } => 1,
+            Self::WrongHash => 2,
+            Self::Unusable(_) => 3,
+            Self::Unreferenced => 4,
         };
-        let finding = Finding { path: object.path.to_string(), fault: Fault::WrongContent };
-        Ok((!same || found.size != object.size).then_some(finding))
+        Self::KINDS[kind]
     }
 }
 
 impl VerifyReport {
     pub fn is_good(&self) -> bool {
-        self.backup.is_complete() && self.nodes.iter().all(NodeReport::is_good)
+        self.backups.iter().all(BackupReport::is_good)
     }
 
-    /// As Medusa prints it.
-    pub fn text(&self) -> String {
-        let mut text = format!("Validating {} ...\n", self.backup.name);
-        if !self.backup.is_complete() {
-            text.push_str("- Completion: Not complete!\n");
-            for node in self.backup.incomplete_nodes() {
-                let _ = writeln!(text, "  - [{}] Backup started at {}, but not finished yet", node.fqdn, node.started);
-            }
-            for host in self.backup.missing_nodes() {
-                let _ = writeln!(text, "  - [{host}] Backup missing");
-            }
-            return text;
-        }
-        text.push_str("- Completion: OK!\n");
-        if self.is_good() {
-            text.push_str("- Manifest validated: OK!!\n");
-            return text;
-        }
-        text.push_str("- Manifest validation: Failed!\n");
-        for node in &self.nodes {
-            if let Some(why) = &node.unreadable {
-                let _ = writeln!(text, "  - [{}] Manifest cannot be read: {why}", node.fqdn);
-            }
-            for Finding { path, fault } in &node.findings {
-                let said = match fault {
-                    Fault::Missing => "Doesn't exists",
-                    Fault::WrongSize { .. } | Fault::WrongContent => "Blob different",
-                    Fault::Unnamed => "exists in storage, but not in manifest",
-                };
-                let _ = writeln!(text, "  - [{path}] {said}");
-            }
-        }
-        text
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeReport> {
+        self.backups.iter().flat_map(|backup| &backup.nodes)
     }
 
-    pub fn json(&self) -> Value {
-        let finding = |finding: &Finding| {
-            let (problem, expected, found) = match finding.fault {
-                Fault::Missing => ("missing", None, None),
-                Fault::WrongSize { expected, found } => ("wrong size", Some(expected), Some(found)),
-                Fault::WrongContent => ("wrong content", None, None),
-                Fault::Unnamed => ("not in the manifest", None, None),
-            };
-            json!({ "path": finding.path, "problem": problem, "expected": expected, "found": found })
-        };
-        let node = |node: &NodeReport| {
-            json!({
-                "fqdn": node.fqdn,
-                "ok": node.is_good(),
-                "objects": node.objects.files,
-                "bytes": node.objects.bytes,
-                "unreadable_manifest": node.unreadable,
-                "problems": node.findings.iter().map(finding).collect::<Vec<_>>(),
-            })
-        };
-        let names = |nodes: Vec<&NodeBackup>| nodes.iter().map(|node| node.fqdn.to_string()).collect::<Vec<_>>();
-        json!({
-            "version": 1,
-            "name": self.backup.name.as_str(),
-            "ok": self.is_good(),
-            "complete": self.backup.is_complete(),
-            "contents_checked": self.contents_checked,
-            "incomplete_nodes": names(self.backup.incomplete_nodes()),
-            "missing_nodes": self.backup.missing_nodes(),
-            "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
-        })
-    }
-}
-
-impl NodeReport {
-    pub fn is_good(&self) -> bool {
-        self.findings.is_empty() && self.unreadable.is_none()
+    /// Whether every problem is that the storage failed, so that no backup was found to be damaged.
+    pub fn is_only_unchecked(&self) -> bool {
+        let unfinished = |backup: &BackupReport| !backup.complete && backup.failed.is_none();
+        let damaged = self.nodes().any(|node| !node.is_good() && !node.is_unchecked());
+        !self.is_good() && !damaged && !self.backups.iter().any(unfinished)
     }
 }

@@ -216,7 +216,7 @@ fn verify_names_every_damaged_object() {
         let problems = node_report["problems"].as_array().unwrap().iter();
         problems.filter(|problem| problem["path"] == key(path).as_str()).cloned().collect::<Vec<_>>()
     };
-    assert_eq!(problem(&flipped)[0]["problem"], "wrong content");
+    assert_eq!(problem(&flipped)[0]["problem"], "wrong hash");
     assert_eq!(problem(&gone)[0]["problem"], "missing");
     let wrong_size = &problem(&cut)[0];
     assert_eq!((&wrong_size["expected"], &wrong_size["found"]), (&cut_size.into(), &(cut_size - 1).into()));

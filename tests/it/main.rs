@@ -12,13 +12,17 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod made;
 mod support;
 
 mod backup_faults;
+mod bad_manifests;
 mod command_line;
 mod connection;
+mod corruption;
 mod crash_walk;
 mod delete;
+mod fixtures;
 mod interop;
 mod kill;
 mod leases;
@@ -26,8 +30,10 @@ mod memory;
 mod partial_restore;
 mod people;
 mod remote_restore;
+mod repository;
 mod restore_faults;
 mod round_trip;
 mod secrets;
 mod stopper;
 mod sudo;
+mod verify;

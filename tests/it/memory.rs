@@ -7,7 +7,7 @@ use crate::lab::medusa::{Medusa, finish};
 use crate::support::{medusa, own_data, program, shared_node, snapshot_folder};
 
 /// The largest resident set of a run in MiB, and its stdout.
-fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
+pub fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
     let mut child = medusa.spawn(arguments);
     let status_file = format!("/proc/{}/status", child.id());
     let mut kibibytes = 0;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, list_backups,
-    restore_node, status, verify,
+    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete,
+    list_backups, purge, restore_node, status, verify,
 };
 use crate::config::Overrides;
 
@@ -97,6 +97,7 @@ pub enum Command {
     Download(download::DownloadArgs),
     FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
     DeleteBackup(delete_backup::DeleteBackupArgs),
+    Purge(purge::PurgeArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),

@@ -10,6 +10,7 @@ pub mod fetch_tokenmap;
 pub mod get_last_complete;
 pub mod list_backups;
 pub mod priority;
+pub mod purge;
 pub mod restore_node;
 pub mod status;
 pub mod verify;
@@ -50,6 +51,7 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::Verify(args) => args.run(&context, output).await,
         Command::FetchTokenmap(args) => args.run(&context, output).await,
         Command::DeleteBackup(args) => args.run(&context, output).await,
+        Command::Purge(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),

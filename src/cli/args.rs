@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete,
-    list_backups, purge, restore_node, status, verify,
+    list_backups, purge, purge_decommissioned, restore_node, status, verify,
 };
 use crate::config::Overrides;
 
@@ -98,6 +98,7 @@ pub enum Command {
     FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
     DeleteBackup(delete_backup::DeleteBackupArgs),
     Purge(purge::PurgeArgs),
+    PurgeDecommissioned(purge_decommissioned::PurgeDecommissionedArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),

@@ -11,6 +11,7 @@ pub mod get_last_complete;
 pub mod list_backups;
 pub mod priority;
 pub mod purge;
+pub mod purge_decommissioned;
 pub mod restore_node;
 pub mod status;
 pub mod verify;
@@ -52,6 +53,7 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::FetchTokenmap(args) => args.run(&context, output).await,
         Command::DeleteBackup(args) => args.run(&context, output).await,
         Command::Purge(args) => args.run(&context, output).await,
+        Command::PurgeDecommissioned(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),

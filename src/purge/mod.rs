@@ -7,6 +7,7 @@
 //! What is not known is not deleted: if the manifest of one backup of the node is missing or cannot be used, or if the storage
 //! answers anything but "found" or "not there", the pool stays as it is.
 
+pub mod decommissioned;
 pub mod delete;
 #[cfg(test)]
 pub(crate) mod made;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete,
+    backup_node, build_index, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete,
     list_backups, purge, purge_decommissioned, restore_node, status, verify,
 };
 use crate::config::Overrides;
@@ -99,6 +99,7 @@ pub enum Command {
     DeleteBackup(delete_backup::DeleteBackupArgs),
     Purge(purge::PurgeArgs),
     PurgeDecommissioned(purge_decommissioned::PurgeDecommissionedArgs),
+    BuildIndex(build_index::BuildIndexArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),

@@ -1,6 +1,7 @@
 //! One thin file per command: its arguments, and how they become an operation.
 
 pub mod backup_node;
+pub mod build_index;
 pub mod completions;
 pub mod config;
 pub mod delete_backup;
@@ -54,6 +55,7 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::DeleteBackup(args) => args.run(&context, output).await,
         Command::Purge(args) => args.run(&context, output).await,
         Command::PurgeDecommissioned(args) => args.run(&context, output).await,
+        Command::BuildIndex(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),

@@ -23,6 +23,7 @@ mod kill;
 mod memory;
 mod partial_restore;
 mod people;
+mod purge;
 mod remote_restore;
 mod restore_faults;
 mod round_trip;

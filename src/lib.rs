@@ -4,7 +4,7 @@
 //! not hold yet. Calls go one way:
 //!
 //! ```text
-//! argv -> cli -> commands -> backup | restore | verify | purge | listing
+//! argv -> cli -> commands -> backup | restore | verify | purge | listing | index
 //!                   |               |                |              |
 //!                config          model (pure)     cassandra       storage -> object_store
 //!                                                     |             |
@@ -22,6 +22,7 @@ pub mod context;
 pub mod error;
 pub mod exec;
 pub mod files;
+pub mod index;
 pub mod interrupt;
 pub mod listing;
 pub mod model;

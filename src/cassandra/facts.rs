@@ -1,6 +1,7 @@
 //! What Cassandra says about itself, asked once and then plain data.
 
 use futures::StreamExt as _;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use uuid::Uuid;
@@ -113,6 +114,37 @@ impl ClusterFacts {
     pub fn table(&self, keyspace: &str, name: &str) -> Option<&LiveTable> {
         self.tables.iter().find(|table| table.keyspace == keyspace && table.name == name)
     }
+}
+
+/// A node of any datacenter, with every name that its folder in a bucket may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingNode {
+    pub names: BTreeSet<String>,
+    /// Empty for one that is joining or has left.
+    pub tokens: Tokens,
+}
+
+/// All nodes that the local node knows of, itself first. Those that are down count.
+pub async fn ring(cql: &Cql, resolver: &Resolver) -> Result<Vec<RingNode>, Failure> {
+    type Row = (Option<IpAddr>, Option<IpAddr>, Option<IpAddr>, Option<Vec<String>>);
+    let mut rows: Vec<Row> =
+        cql.rows("SELECT broadcast_address, listen_address, rpc_address, tokens FROM system.local").await?;
+    let own = cql.address().ip();
+    for (_, _, rpc_address, _) in &mut rows {
+        // The address that we use; the configured one may be 0.0.0.0.
+        *rpc_address = Some(own);
+    }
+    rows.extend(cql.rows::<Row>("SELECT peer, preferred_ip, native_address, tokens FROM system.peers_v2").await?);
+    let mut ring = Vec::new();
+    for (address, other, native, tokens) in rows {
+        let mut names = BTreeSet::new();
+        for address in [address, other, native].into_iter().flatten() {
+            names.insert(address.to_string());
+            names.insert(resolver.name_of(address).await);
+        }
+        ring.push(RingNode { names, tokens: Tokens(tokens.unwrap_or_default()) });
+    }
+    Ok(ring)
 }
 
 /// Every table and view with its id.

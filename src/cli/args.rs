@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases, list_backups,
-    restore_node, status, verify,
+    backup_node, build_index, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases,
+    list_backups, purge, purge_decommissioned, restore_node, status, verify,
 };
 use crate::config::Overrides;
 
@@ -97,6 +97,9 @@ pub enum Command {
     Download(download::DownloadArgs),
     FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
     DeleteBackup(delete_backup::DeleteBackupArgs),
+    Purge(purge::PurgeArgs),
+    PurgeDecommissioned(purge_decommissioned::PurgeDecommissionedArgs),
+    BuildIndex(build_index::BuildIndexArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
     Leases(leases::LeasesArgs),
     Config(config::ConfigArgs),

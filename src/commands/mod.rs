@@ -1,6 +1,7 @@
 //! One thin file per command: its arguments, and how they become an operation.
 
 pub mod backup_node;
+pub mod build_index;
 pub mod completions;
 pub mod config;
 pub mod delete_backup;
@@ -11,6 +12,8 @@ pub mod get_last_complete;
 pub mod leases;
 pub mod list_backups;
 pub mod priority;
+pub mod purge;
+pub mod purge_decommissioned;
 pub mod restore_node;
 pub mod status;
 pub mod verify;
@@ -51,6 +54,9 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::Verify(args) => args.run(&context, output).await,
         Command::FetchTokenmap(args) => args.run(&context, output).await,
         Command::DeleteBackup(args) => args.run(&context, output).await,
+        Command::Purge(args) => args.run(&context, output).await,
+        Command::PurgeDecommissioned(args) => args.run(&context, output).await,
+        Command::BuildIndex(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
         Command::Leases(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),

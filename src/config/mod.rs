@@ -106,6 +106,22 @@ pub struct Storage {
     /// Bytes.
     pub multipart_chunksize: u64,
     pub use_sudo_for_restore: bool,
+    pub retention: Retention,
+}
+
+/// Which backups a purge keeps. 0: no such limit, no such rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Days.
+    pub max_backup_age: u64,
+    pub max_backup_count: u64,
+    pub keep_last: u64,
+    pub keep_daily: u64,
+    pub keep_weekly: u64,
+    pub keep_monthly: u64,
+    pub keep_yearly: u64,
+    /// Days for which what belongs to no backup is kept.
+    pub backup_grace_period_in_days: u64,
 }
 
 /// `[cassandra]`.
@@ -253,6 +269,7 @@ impl Typed<'_> {
             multi_part_upload_threshold: self.size("storage", "multi_part_upload_threshold")?,
             multipart_chunksize: self.size("storage", "multipart_chunksize")?,
             use_sudo_for_restore: self.flag("storage", "use_sudo_for_restore")?,
+            retention: self.retention()?,
         };
         for key in ["bucket_name", "prefix"] {
             if self.text("storage", key).is_some_and(|value| value.contains('/')) {
@@ -267,6 +284,19 @@ impl Typed<'_> {
             return Err(self.bad("storage", "prefix", why));
         }
         Ok(storage)
+    }
+
+    fn retention(&self) -> Result<Retention, ConfigError> {
+        Ok(Retention {
+            max_backup_age: self.number("storage", "max_backup_age")?,
+            max_backup_count: self.number("storage", "max_backup_count")?,
+            keep_last: self.number("storage", "keep_last")?,
+            keep_daily: self.number("storage", "keep_daily")?,
+            keep_weekly: self.number("storage", "keep_weekly")?,
+            keep_monthly: self.number("storage", "keep_monthly")?,
+            keep_yearly: self.number("storage", "keep_yearly")?,
+            backup_grace_period_in_days: self.number("storage", "backup_grace_period_in_days")?,
+        })
     }
 
     fn cassandra(&self) -> Result<Cassandra, ConfigError> {

@@ -1,12 +1,14 @@
 //! Deleting one node's backup by name.
 //!
-//! The order makes it safe to be interrupted: first the index and the manifest go, so that nobody takes the backup for
-//! finished; then its own files; `schema.cql` and what is left of the index go last, so that the same command still finds the
-//! backup and finishes the deletion.
+//! The order makes it safe to be interrupted: first what the index says of its end goes, then the manifest, so that nobody takes
+//! the backup for finished; then its own files; `schema.cql` and what is left of the index go last, so that the same command
+//! still finds the backup and finishes the deletion.
 //!
 //! Files in the differential pool stay: another backup may need them, also one that is running.
 
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
+use object_store::ObjectMeta;
 
 use crate::listing;
 use crate::model::backups::BackupMode;
@@ -22,13 +24,17 @@ pub struct DeletePlan {
     pub fqdn: Fqdn,
     /// `None`: what is left of it does not say.
     pub mode: Option<BackupMode>,
-    /// What makes the backup look finished.
+    /// What the index and the summary say of its end. It goes before the manifest: a backup that the index calls finished and
+    /// that has no manifest is one that lost it, and a purge touches no pool then.
     first: Vec<ObjectKey>,
+    manifest: Vec<ObjectKey>,
     /// Its own folder, apart from `schema.cql`.
     folder: Vec<ObjectKey>,
     /// What makes it exist.
     last: Vec<ObjectKey>,
     pub amount: Amount,
+    /// When the youngest of its objects was written.
+    pub youngest: Option<DateTime<Utc>>,
 }
 
 impl DeletePlan {
@@ -41,31 +47,33 @@ impl DeletePlan {
             fqdn: fqdn.clone(),
             mode,
             first: Vec::new(),
+            manifest: Vec::new(),
             folder: Vec::new(),
             last: Vec::new(),
             amount: Amount::default(),
+            youngest: None,
         };
         let mut index = storage.list(&layout.index_of(name));
         while let Some(object) = index.try_next().await? {
             let Some(entry) = layout.parse_index_entry(&object.location).filter(|entry| entry.fqdn == *fqdn) else {
                 continue;
             };
-            plan.amount.add(object.size);
+            plan.count(&object);
             let finished = matches!(entry.kind, IndexKind::Finished(_) | IndexKind::Manifest);
             let list = if finished { &mut plan.first } else { &mut plan.last };
             list.push(ObjectKey::listed(object.location));
         }
         let summary = layout.summary(name, fqdn);
         if let Some(meta) = storage.head(&summary).await? {
-            plan.amount.add(meta.size);
+            plan.count(&meta);
             plan.first.push(summary);
         }
         let mut own = storage.list(&layout.node_backup(fqdn, name));
         while let Some(object) = own.try_next().await? {
-            plan.amount.add(object.size);
+            plan.count(&object);
             let key = ObjectKey::listed(object.location);
             if key == manifest {
-                plan.first.push(key);
+                plan.manifest.push(key);
             } else if key == schema {
                 plan.last.insert(0, key);
             } else {
@@ -75,13 +83,18 @@ impl DeletePlan {
         Ok(plan)
     }
 
+    fn count(&mut self, object: &ObjectMeta) {
+        self.amount.add(object.size);
+        self.youngest = self.youngest.max(Some(object.last_modified));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.amount.files == 0
     }
 
     /// Deletes, and points the latest marker to another backup if it named this one.
     pub async fn execute(self, storage: &Storage) -> anyhow::Result<()> {
-        for keys in [self.first, self.folder, self.last] {
+        for keys in [self.first, self.manifest, self.folder, self.last] {
             storage.delete(keys).await?;
         }
         if storage.latest_name(&self.fqdn).await?.as_ref() == Some(&self.name) {
@@ -91,6 +104,7 @@ impl DeletePlan {
     }
 }
 
+/// Points the latest marker to the backup of the node that was finished last, or removes it.
 async fn move_latest_marker(storage: &Storage, fqdn: &Fqdn) -> anyhow::Result<()> {
     let layout = storage.layout();
     let backups = listing::cluster_backups(storage, None).await?;

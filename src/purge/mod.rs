@@ -1,3 +1,458 @@
-//! Deleting backups.
+//! Deleting backups: by name, and by age and number with everything that no backup needs any more.
+//!
+//! A purge handles one node after the other. It reads the manifests of all backups that stay, then lists the pool: what no
+//! manifest names and what is older than the grace period may go. The backups go first, one by one; then the node is looked at
+//! again, and only if no backup was begun or finished since the manifests were read, the objects of the pool go.
+//!
+//! What is not known is not deleted: if the manifest of one backup of the node is missing or cannot be used, or if the storage
+//! answers anything but "found" or "not there", the pool stays as it is.
 
+pub mod decommissioned;
 pub mod delete;
+#[cfg(test)]
+pub(crate) mod made;
+pub mod pool;
+pub mod report;
+pub mod retention;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use self::delete::DeletePlan;
+use self::pool::{Named, PoolState};
+use self::retention::{Candidate, DAY, Keep, Policy, Verdict, decide};
+use crate::context::Context;
+use crate::error::one_line;
+use crate::listing;
+use crate::model::backups::{BackupMode, ClusterBackup};
+use crate::model::names::{BackupName, Fqdn};
+use crate::model::units::counted;
+use crate::monitor::Amount;
+use crate::storage::backups::MetaState;
+use crate::storage::layout::{IndexEntry, IndexKind, ObjectKey};
+use crate::storage::lease::{Lease, Work};
+use crate::storage::{self, Storage};
+
+/// Objects of a pool that are deleted before the node is looked at again.
+const BATCH: usize = 10_000;
+
+/// An unfinished backup that was begun less than so many seconds ago may be running. What it takes over from the pool may be
+/// old, and no manifest names it yet. Only for backups that take no lease, those of cassandra-medusa among them.
+const MAY_RUN: i64 = DAY;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct PurgeOptions {
+    pub policy: Policy,
+    pub dry_run: bool,
+}
+
+/// What a command that deletes holds of a node while it works.
+#[derive(Debug)]
+pub struct Hold {
+    /// The storage's own time.
+    pub now: DateTime<Utc>,
+    lease: Option<Lease>,
+}
+
+impl Hold {
+    /// Fails unless nobody else has taken over.
+    pub async fn confirm(&self) -> anyhow::Result<()> {
+        match &self.lease {
+            Some(lease) => lease.confirm().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Works on a node under its lease, which keeps backups and other deletions away. What is read of the node for a decision is
+/// read inside. With `dry_run` nothing is written: no lease, and the time is that of this host.
+///
+/// # Errors
+/// The node must be left alone, or what the work fails with.
+pub async fn hold<T>(
+    context: &Context,
+    fqdn: &Fqdn,
+    work: Work,
+    dry_run: bool,
+    job: impl AsyncFnOnce(&Hold) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if dry_run {
+        return job(&Hold { now: context.now.with_timezone(&Utc), lease: None }).await;
+    }
+    let now = context.interrupt.or(context.storage.time()).await?;
+    let lease = context.interrupt.or(context.storage.lease(fqdn, work, None)).await?;
+    let hold = Hold { now, lease: Some(lease) };
+    let outcome = job(&hold).await;
+    if let Some(lease) = hold.lease {
+        lease.release().await;
+    }
+    outcome
+}
+
+/// One backup of a node, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    pub name: BackupName,
+    pub mode: BackupMode,
+    /// Unix seconds.
+    pub started: i64,
+    pub finished: Option<i64>,
+    pub verdict: Verdict,
+    /// What goes with it: its own folder, index entries and summary. Nothing for one that stays.
+    pub amount: Amount,
+}
+
+impl Judged {
+    pub fn goes(&self) -> bool {
+        matches!(self.verdict, Verdict::Delete(_))
+    }
+}
+
+/// What is left of a backup that was deleted, or never began to exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    pub name: BackupName,
+    pub amount: Amount,
+    /// Younger than the grace period: it stays.
+    pub young: bool,
+}
+
+/// What becomes of the pool.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PoolPlan {
+    Sweep(PoolState),
+    /// A backup is unfinished and may be running. Nothing is wrong.
+    Wait(BackupName),
+    /// What the manifests name is not known, for these reasons.
+    Refuse(Vec<String>),
+}
+
+/// Everything that a purge does to one node.
+#[derive(Debug)]
+pub struct NodePlan {
+    pub fqdn: Fqdn,
+    /// By start time.
+    pub backups: Vec<Judged>,
+    pub orphans: Vec<Orphan>,
+    pub pool: PoolPlan,
+    /// The folders of backups as they were when the manifests were read.
+    seen: Vec<MetaState>,
+}
+
+/// What was done to a node.
+#[derive(Debug)]
+pub struct NodeOutcome {
+    pub plan: NodePlan,
+    /// Of backups and orphans.
+    pub deleted: Amount,
+    /// Of the pool.
+    pub swept: Amount,
+    /// Why it came to an early end.
+    pub stopped: Option<String>,
+}
+
+/// What the index says about one backup of a node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Indexed {
+    started: Option<i64>,
+    finished: bool,
+}
+
+/// What is known of the whole bucket, read once.
+#[derive(Debug)]
+pub struct Bucket {
+    index: BTreeMap<Fqdn, BTreeMap<BackupName, Indexed>>,
+    /// When each cluster backup was started, and whether it is complete.
+    clusters: BTreeMap<BackupName, (i64, bool)>,
+    newest_complete: Option<BackupName>,
+}
+
+impl Bucket {
+    pub async fn gather(storage: &Storage) -> anyhow::Result<Self> {
+        let mut index: BTreeMap<Fqdn, BTreeMap<BackupName, Indexed>> = BTreeMap::new();
+        for IndexEntry { name, fqdn, kind } in storage.index_entries().await? {
+            let entry = index.entry(fqdn).or_default().entry(name).or_default();
+            match kind {
+                IndexKind::Started(at) => entry.started = Some(entry.started.map_or(at, |known| known.min(at))),
+                IndexKind::Finished(_) => entry.finished = true,
+                _ => {}
+            }
+        }
+        let clusters = listing::cluster_backups(storage, None).await?;
+        let newest_complete = listing::latest_complete(storage).await?.map(|backup| backup.name.clone());
+        let facts = |backup: ClusterBackup| (backup.name.clone(), (backup.started(), backup.is_complete()));
+        Ok(Self { index, clusters: clusters.into_iter().map(facts).collect(), newest_complete })
+    }
+
+    /// Nodes with a backup in the index.
+    pub fn indexed_nodes(&self) -> impl Iterator<Item = &Fqdn> {
+        self.index.keys()
+    }
+
+    /// The backups of a node in the index, the one that was started last first.
+    pub fn newest_first(&self, fqdn: &Fqdn) -> Vec<&BackupName> {
+        let mut names: Vec<_> = self.index.get(fqdn).into_iter().flatten().collect();
+        names.sort_by_key(|(name, entry)| std::cmp::Reverse((entry.started, *name)));
+        names.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn of(&self, state: &MetaState) -> Indexed {
+        self.index.get(&state.fqdn).and_then(|names| names.get(&state.name)).copied().unwrap_or_default()
+    }
+
+    /// A backup as the retention sees it. `None`: it is none.
+    fn candidate(&self, state: &MetaState) -> Option<Candidate> {
+        let written = state.schema.or(state.manifest)?.timestamp();
+        let started = self.of(state).started.unwrap_or(written);
+        let (cluster_started, complete) = self.clusters.get(&state.name).copied().unwrap_or((started, false));
+        Some(Candidate {
+            name: state.name.to_string(),
+            started,
+            finished: state.manifest.map(|written| written.timestamp()),
+            cluster_started,
+            complete,
+            newest_complete: state.manifest.is_some() && self.newest_complete.as_ref() == Some(&state.name),
+        })
+    }
+}
+
+impl NodePlan {
+    pub async fn gather(
+        storage: &Storage,
+        bucket: &Bucket,
+        fqdn: &Fqdn,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
+        let seen = storage.backup_folders(fqdn).await?;
+        let mut backups = judge(bucket, &seen, policy, now.timestamp());
+        let (named, refusals) = read_manifests(storage, bucket, fqdn, &seen, &backups).await?;
+        for backup in &mut backups {
+            if let Some(other) = named.in_folder_of(&backup.name).filter(|_| backup.goes()) {
+                backup.verdict = Verdict::Keep(vec![Keep::NamedBy(other.to_string())]);
+            }
+            if backup.goes() {
+                backup.amount = DeletePlan::gather(storage, &backup.name, fqdn).await?.amount;
+            }
+        }
+        let grace = policy.retention.backup_grace_period_in_days;
+        let pool = if !refusals.is_empty() {
+            PoolPlan::Refuse(refusals)
+        } else if let Some(running) = may_run(&seen, &backups, grace, now.timestamp()) {
+            PoolPlan::Wait(running)
+        } else {
+            PoolPlan::Sweep(PoolState::list(storage, fqdn, &named, grace, now).await?)
+        };
+        let orphans = orphans(storage, bucket, fqdn, &seen, &named, grace, now.timestamp()).await?;
+        Ok(Self { fqdn: fqdn.clone(), backups, orphans, pool, seen })
+    }
+
+    pub fn goes(&self) -> impl Iterator<Item = &Judged> {
+        self.backups.iter().filter(|backup| backup.goes())
+    }
+
+    /// Backups and orphans that go.
+    fn names_to_delete(&self) -> Vec<BackupName> {
+        let orphans = self.orphans.iter().filter(|orphan| !orphan.young).map(|orphan| &orphan.name);
+        self.goes().map(|backup| &backup.name).chain(orphans).cloned().collect()
+    }
+
+    /// Deletes what the plan says.
+    ///
+    /// # Errors
+    /// Only signals. What goes wrong is told in the outcome, with what had been done before.
+    pub async fn execute(mut self, context: &Context, hold: &Hold) -> anyhow::Result<NodeOutcome> {
+        let (mut deleted, mut swept) = (Amount::default(), Amount::default());
+        let garbage = match &mut self.pool {
+            PoolPlan::Sweep(state) => std::mem::take(&mut state.garbage),
+            PoolPlan::Wait(_) | PoolPlan::Refuse(_) => Vec::new(),
+        };
+        let work = async {
+            for name in self.names_to_delete() {
+                context.interrupt.check()?;
+                hold.confirm().await?;
+                if let Some(change) = self.changed_itself(&context.storage, &name).await? {
+                    return Ok(Some(change));
+                }
+                let plan = DeletePlan::gather(&context.storage, &name, &self.fqdn).await?;
+                let amount = plan.amount;
+                plan.execute(&context.storage).await?;
+                deleted.files += amount.files;
+                deleted.bytes += amount.bytes;
+            }
+            self.sweep(context, hold, garbage, &mut swept).await
+        };
+        let stopped = match work.await {
+            Ok(stopped) => stopped,
+            Err(error) if context.interrupt.is_raised() => return Err(error),
+            Err(error) => Some(one_line(&error)),
+        };
+        Ok(NodeOutcome { plan: self, deleted, swept, stopped })
+    }
+
+    /// Deletes garbage of the pool. Returns why it was stopped.
+    async fn sweep(
+        &self,
+        context: &Context,
+        hold: &Hold,
+        garbage: Vec<(ObjectKey, u64)>,
+        swept: &mut Amount,
+    ) -> anyhow::Result<Option<String>> {
+        let transfer = context.monitor.transfer("delete", garbage.iter().map(|(_, size)| *size).sum());
+        let mut garbage = garbage.into_iter().peekable();
+        while garbage.peek().is_some() {
+            context.interrupt.check()?;
+            hold.confirm().await?;
+            if let Some(change) = self.changed(&context.storage).await? {
+                return Ok(Some(change));
+            }
+            let (keys, sizes): (Vec<_>, Vec<_>) = garbage.by_ref().take(BATCH).unzip();
+            context.storage.delete(keys).await?;
+            for size in sizes {
+                swept.add(size);
+                transfer.counters.add_file();
+                transfer.counters.add_bytes(size);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What happened to a backup or orphan since it was decided that it goes.
+    async fn changed_itself(&self, storage: &Storage, name: &BackupName) -> storage::Result<Option<String>> {
+        let state = storage.meta_state(&self.fqdn, name).await?;
+        let known = self.seen.contains(&state) || state.is_rest();
+        Ok((!known).then(|| format!("backup {name} was changed meanwhile; it was not deleted")))
+    }
+
+    /// What happened to the node since its manifests were read and could mean that garbage is needed again.
+    async fn changed(&self, storage: &Storage) -> storage::Result<Option<String>> {
+        let gone: BTreeSet<_> = self.goes().map(|backup| &backup.name).collect();
+        for state in storage.backup_folders(&self.fqdn).await? {
+            let known = self.seen.contains(&state) && !gone.contains(&state.name);
+            if !known && !state.is_rest() {
+                let what = if state.manifest.is_some() { "finished" } else { "begun" };
+                return Ok(Some(format!("backup {} was {what} meanwhile; its pool was left alone", state.name)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The verdicts about all backups of a node, by start time.
+fn judge(bucket: &Bucket, seen: &[MetaState], policy: &Policy, now: i64) -> Vec<Judged> {
+    let (states, candidates): (Vec<_>, Vec<_>) =
+        seen.iter().filter_map(|state| Some((state, bucket.candidate(state)?))).unzip();
+    let verdicts = decide(&candidates, policy, now);
+    let judged = |((state, candidate), verdict): ((&MetaState, Candidate), Verdict)| Judged {
+        name: state.name.clone(),
+        mode: state.mode,
+        started: candidate.started,
+        finished: candidate.finished,
+        verdict,
+        amount: Amount::default(),
+    };
+    let mut judged: Vec<_> = states.into_iter().zip(candidates).zip(verdicts).map(judged).collect();
+    judged.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
+    judged
+}
+
+/// Reads the manifests of all backups that stay, one after the other. Also returns why the pool cannot be judged.
+async fn read_manifests(
+    storage: &Storage,
+    bucket: &Bucket,
+    fqdn: &Fqdn,
+    seen: &[MetaState],
+    backups: &[Judged],
+) -> anyhow::Result<(Named, Vec<String>)> {
+    let mut named = Named::default();
+    let mut refusals = Vec::new();
+    let goes: BTreeSet<_> = backups.iter().filter(|backup| backup.goes()).map(|backup| &backup.name).collect();
+    let indexed = bucket.index.get(fqdn).into_iter().flatten();
+    let finished: BTreeSet<_> = indexed.filter(|(_, entry)| entry.finished).map(|(name, _)| name).collect();
+    let with_manifest = seen.iter().filter(|state| state.manifest.is_some()).map(|state| &state.name);
+    for name in finished.iter().copied().chain(with_manifest).collect::<BTreeSet<_>>() {
+        if goes.contains(name) {
+            continue;
+        }
+        match storage.manifest(fqdn, name).await {
+            Ok(Some(manifest)) => {
+                if let Err(error) = named.add(storage.layout(), fqdn, name, &manifest) {
+                    refusals.push(format!("the manifest of {name} names something else: {error}"));
+                }
+            }
+            Ok(None) => refusals.push(format!("backup {name} was finished, but its manifest is missing")),
+            Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
+        }
+    }
+    Ok((named, refusals))
+}
+
+/// An unfinished backup that stays and may be running.
+fn may_run(seen: &[MetaState], backups: &[Judged], grace_days: u64, now: i64) -> Option<BackupName> {
+    let young = |time: DateTime<Utc>| {
+        now.saturating_sub(time.timestamp()) < MAY_RUN && retention::is_within(time.timestamp(), grace_days, now)
+    };
+    let stays = |name: &BackupName| backups.iter().any(|backup| backup.name == *name && !backup.goes());
+    let running =
+        |state: &&MetaState| state.manifest.is_none() && state.schema.is_some_and(young) && stays(&state.name);
+    seen.iter().find(running).map(|state| state.name.clone())
+}
+
+/// What is left of backups: folders and index entries without `schema.cql` and manifest. Backups begin with `schema.cql`, so
+/// nothing that is being written looks so.
+async fn orphans(
+    storage: &Storage,
+    bucket: &Bucket,
+    fqdn: &Fqdn,
+    seen: &[MetaState],
+    named: &Named,
+    grace_days: u64,
+    now: i64,
+) -> anyhow::Result<Vec<Orphan>> {
+    let rests = seen.iter().filter(|state| state.is_rest()).map(|state| &state.name);
+    let folders: BTreeSet<_> = seen.iter().map(|state| &state.name).collect();
+    let indexed = bucket.index.get(fqdn).into_iter().flatten();
+    let entries = indexed.filter(|(name, entry)| !entry.finished && !folders.contains(name)).map(|(name, _)| name);
+    let finished = |name: &BackupName| {
+        bucket.index.get(fqdn).and_then(|names| names.get(name)).is_some_and(|entry| entry.finished)
+    };
+    let mut orphans = Vec::new();
+    for name in rests.chain(entries).filter(|name| !finished(name) && named.in_folder_of(name).is_none()) {
+        let plan = DeletePlan::gather(storage, name, fqdn).await?;
+        if let Some(youngest) = plan.youngest {
+            let young = retention::is_within(youngest.timestamp(), grace_days, now);
+            orphans.push(Orphan { name: name.clone(), amount: plan.amount, young });
+        }
+    }
+    Ok(orphans)
+}
+
+/// Plans for one node and carries the plan out.
+///
+/// # Errors
+/// Nothing was deleted, or a signal came.
+pub async fn purge_node(
+    context: &Context,
+    bucket: &Bucket,
+    fqdn: &Fqdn,
+    options: &PurgeOptions,
+) -> anyhow::Result<NodeOutcome> {
+    let begin = Instant::now();
+    hold(context, fqdn, Work::Purge, options.dry_run, async |hold| {
+        let plan = NodePlan::gather(&context.storage, bucket, fqdn, &options.policy, hold.now);
+        let plan = context.interrupt.or(plan).await?;
+        let (stay, all) = (plan.backups.len() - plan.goes().count(), counted(plan.backups.len() as u64, "backup"));
+        context.monitor.step("read", &format!("{fqdn}: {stay} of {all} stay"), begin.elapsed());
+        if options.dry_run {
+            return Ok(NodeOutcome { plan, deleted: Amount::default(), swept: Amount::default(), stopped: None });
+        }
+        plan.execute(context, hold).await
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! Reading what a repository says about backups. `meta/` is the truth; the index and the summaries are caches of it.
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 
 use super::layout::{IndexEntry, Meta, ObjectKey};
-use super::{Result, Storage};
+use super::{Result, Storage, StorageError};
 use crate::error::Failure;
 use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
 use crate::model::manifest::Manifest;
@@ -13,24 +14,94 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::summary::Summary;
 use crate::model::tokenmap::Tokenmap;
 
+/// Listings in flight.
+const IN_FLIGHT: usize = 16;
+
+/// What `meta/` of one backup's folder holds, also where that is less than a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaState {
+    pub fqdn: Fqdn,
+    pub name: BackupName,
+    pub mode: BackupMode,
+    /// When `schema.cql` was written.
+    pub schema: Option<DateTime<Utc>>,
+    /// When `manifest.json` was written.
+    pub manifest: Option<DateTime<Utc>>,
+}
+
+impl MetaState {
+    /// The backup that it makes. `None`: what begins a backup is not there.
+    pub fn backup(&self) -> Option<NodeBackup> {
+        Some(NodeBackup {
+            name: self.name.clone(),
+            fqdn: self.fqdn.clone(),
+            mode: self.mode,
+            started: self.schema?.timestamp(),
+            finished: self.manifest.map(|written| written.timestamp()),
+        })
+    }
+
+    /// Neither begun nor finished: what is left of a deleted backup.
+    pub fn is_rest(&self) -> bool {
+        self.schema.is_none() && self.manifest.is_none()
+    }
+}
+
 impl Storage {
     /// The state of a node backup by its `meta/`. `None`: there is no such backup.
     pub async fn node_backup(&self, fqdn: &Fqdn, name: &BackupName) -> Result<Option<NodeBackup>> {
+        Ok(self.meta_state(fqdn, name).await?.backup())
+    }
+
+    /// What `meta/` of a backup holds.
+    pub async fn meta_state(&self, fqdn: &Fqdn, name: &BackupName) -> Result<MetaState> {
         let folder = self.layout().meta_folder(fqdn, name);
         let objects: Vec<ObjectMeta> = self.list(&folder).try_collect().await?;
-        let find = |meta| {
+        let written = |meta| {
             let key = self.layout().meta(fqdn, name, meta);
-            objects.iter().find(|object| object.location == *key.path())
+            objects.iter().find(|object| object.location == *key.path()).map(|object| object.last_modified)
         };
-        let Some(schema) = find(Meta::Schema) else { return Ok(None) };
-        let differential = find(Meta::Differential).or_else(|| find(Meta::Incremental)).is_some();
-        Ok(Some(NodeBackup {
-            name: name.clone(),
+        let differential = written(Meta::Differential).or_else(|| written(Meta::Incremental)).is_some();
+        Ok(MetaState {
             fqdn: fqdn.clone(),
+            name: name.clone(),
             mode: if differential { BackupMode::Differential } else { BackupMode::Full },
-            started: schema.last_modified.timestamp(),
-            finished: find(Meta::Manifest).map(|manifest| manifest.last_modified.timestamp()),
-        }))
+            schema: written(Meta::Schema),
+            manifest: written(Meta::Manifest),
+        })
+    }
+
+    /// All folders of backups in a node's folder, by name.
+    pub async fn backup_folders(&self, fqdn: &Fqdn) -> Result<Vec<MetaState>> {
+        let folders = self.folders(&self.layout().node(fqdn)).await?;
+        let names = folders.iter().filter_map(|folder| self.layout().backup_folder(fqdn, folder));
+        let states = futures::stream::iter(names.map(async |name| self.meta_state(fqdn, &name).await));
+        let mut states: Vec<_> = states.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        states.sort_by(|a: &MetaState, b| a.name.cmp(&b.name));
+        Ok(states)
+    }
+
+    /// The nodes that have a backup, by looking at all folders.
+    pub async fn nodes(&self) -> Result<Vec<Fqdn>> {
+        let folders = self.folders(&self.layout().root()).await?;
+        let candidates: Vec<_> = folders.iter().filter_map(|folder| self.layout().node_folder(folder)).collect();
+        let found = futures::stream::iter(candidates)
+            .map(async |fqdn| Ok::<_, StorageError>(self.has_backup(&fqdn).await?.then_some(fqdn)))
+            .buffer_unordered(IN_FLIGHT);
+        let mut nodes: Vec<_> = found.try_filter_map(async |fqdn| Ok(fqdn)).try_collect().await?;
+        nodes.sort();
+        Ok(nodes)
+    }
+
+    /// Whether a folder is that of a node: it has a backup.
+    async fn has_backup(&self, fqdn: &Fqdn) -> Result<bool> {
+        for folder in self.folders(&self.layout().node(fqdn)).await? {
+            let Some(name) = self.layout().backup_folder(fqdn, &folder) else { continue };
+            if self.meta_state(fqdn, &name).await?.schema.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The manifest of a finished node backup. `None`: proven absent.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Ours: `P/F/data/K/T/<content>/[.index/]file` where the key is taken by other content, `meta/schema_internals.cql`, and
-//! `P/index/summaries/N/F.json`.
+//! `P/index/summaries/N/F.json`. For a moment `P/index/clock/…`: an object that is written to learn the storage's time.
 
 use std::fmt;
 
@@ -140,6 +140,15 @@ pub enum Pool<'a> {
     Full(&'a BackupName),
 }
 
+/// To what an object in the folder of a node belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The pool that all differential backups share.
+    Pool,
+    /// The folder of one backup.
+    Backup(BackupName),
+}
+
 /// Every element is a checked name or one of ours, so the path is valid and `parse` keeps it byte for byte.
 fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> ObjectKey {
     let mut text = base.to_string();
@@ -151,6 +160,12 @@ fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> Object
     }
     ObjectKey(Path::parse(&text).unwrap_or_else(|_| Path::from(text)))
 }
+
+/// The folder of everything that is no node.
+const INDEX: &str = "index";
+
+/// The folder of data files, of a node and of a full backup.
+const POOL: &str = "data";
 
 /// The keys below one prefix.
 #[derive(Debug, Clone)]
@@ -167,16 +182,16 @@ impl Layout {
         below(&Path::default(), self.prefix.as_deref().into_iter().chain(elements))
     }
 
-    /// Everything that has this prefix.
+    /// Everything there is: nodes, and the index.
     pub fn root(&self) -> Path {
-        self.key([]).0
+        self.prefix.as_deref().map_or_else(Path::default, |prefix| below(&Path::default(), [prefix]).0)
     }
 
-    /// The node whose folder a delimited listing of the root shows.
+    /// The node whose folder this may be, as a delimited listing of the root shows it.
     pub fn node_folder(&self, folder: &Path) -> Option<Fqdn> {
         let mut below = folder.prefix_match(&self.root())?;
         let name = below.next()?;
-        if below.next().is_some() || name.as_ref() == "index" {
+        if below.next().is_some() || name.as_ref() == INDEX {
             return None;
         }
         Fqdn::new(name.as_ref()).ok()
@@ -216,8 +231,8 @@ impl Layout {
     /// All data files of a pool.
     pub fn pool(&self, fqdn: &Fqdn, pool: Pool<'_>) -> Path {
         match pool {
-            Pool::Differential => self.key([fqdn.as_str(), "data"]).0,
-            Pool::Full(name) => self.key([fqdn.as_str(), name.as_str(), "data"]).0,
+            Pool::Differential => self.key([fqdn.as_str(), POOL]).0,
+            Pool::Full(name) => self.key([fqdn.as_str(), name.as_str(), POOL]).0,
         }
     }
 
@@ -274,14 +289,25 @@ impl Layout {
         found.unwrap_or(InIndex::Other)
     }
 
+    /// To what a recorded or listed object belongs. `None`: it lies in no folder of the node.
+    pub fn place(&self, fqdn: &Fqdn, key: &ObjectKey) -> Option<Place> {
+        let mut below = key.path().prefix_match(&self.node(fqdn))?;
+        let folder = below.next()?;
+        below.next()?;
+        if folder.as_ref() == POOL {
+            return Some(Place::Pool);
+        }
+        BackupName::existing(folder.as_ref()).ok().map(Place::Backup)
+    }
+
     /// The whole backup index.
     pub fn index(&self) -> Path {
-        self.key(["index", "backup_index"]).0
+        self.key([INDEX, "backup_index"]).0
     }
 
     /// The index entries of one backup name.
     pub fn index_of(&self, name: &BackupName) -> Path {
-        self.key(["index", "backup_index", name.as_str()]).0
+        self.key([INDEX, "backup_index", name.as_str()]).0
     }
 
     pub fn index_entry(&self, name: &BackupName, fqdn: &Fqdn, kind: IndexKind) -> ObjectKey {
@@ -293,7 +319,7 @@ impl Layout {
             IndexKind::Manifest => format!("manifest_{fqdn}.json"),
             IndexKind::Finished(seconds) => format!("finished_{fqdn}_{seconds}.timestamp"),
         };
-        self.key(["index", "backup_index", name.as_str(), &file])
+        self.key([INDEX, "backup_index", name.as_str(), &file])
     }
 
     /// Takes an index entry apart. `None` for what Medusa and we never wrote there.
@@ -320,15 +346,20 @@ impl Layout {
     }
 
     pub fn latest_tokenmap(&self, fqdn: &Fqdn) -> ObjectKey {
-        self.key(["index", "latest_backup", fqdn.as_str(), "tokenmap.json"])
+        self.key([INDEX, "latest_backup", fqdn.as_str(), "tokenmap.json"])
     }
 
     pub fn latest_name(&self, fqdn: &Fqdn) -> ObjectKey {
-        self.key(["index", "latest_backup", fqdn.as_str(), "backup_name.txt"])
+        self.key([INDEX, "latest_backup", fqdn.as_str(), "backup_name.txt"])
+    }
+
+    /// An object that says what time it is.
+    pub fn clock(&self, run: &uuid::Uuid) -> ObjectKey {
+        self.key([INDEX, "clock", &run.simple().to_string()])
     }
 
     pub fn summary(&self, name: &BackupName, fqdn: &Fqdn) -> ObjectKey {
-        self.key(["index", "summaries", name.as_str(), &format!("{fqdn}.json")])
+        self.key([INDEX, "summaries", name.as_str(), &format!("{fqdn}.json")])
     }
 
     /// Who works on a node's backups. Outside of everything that Medusa lists.
@@ -346,16 +377,11 @@ impl Layout {
         if below.next().is_some() { None } else { Fqdn::new(fqdn.as_ref().strip_suffix(".json")?).ok() }
     }
 
-    /// Written to learn the time of the storage's clock, and deleted at once.
-    pub fn lease_clock(&self, fqdn: &Fqdn, id: &uuid::Uuid) -> ObjectKey {
-        self.key(["index", "leases", &format!("{fqdn}.{id}.clock")])
-    }
-
     /// The backup names that a delimited listing of the node's folder shows.
     pub fn backup_folder(&self, fqdn: &Fqdn, folder: &Path) -> Option<BackupName> {
         let mut below = folder.prefix_match(&self.node(fqdn))?;
         let name = below.next()?;
-        if below.next().is_some() || name.as_ref() == "data" {
+        if below.next().is_some() || name.as_ref() == POOL {
             return None;
         }
         BackupName::existing(name.as_ref()).ok()
@@ -535,5 +561,34 @@ mod tests {
         assert_eq!(folder("n1/data"), None);
         assert_eq!(folder("n10/b1"), None);
         assert_eq!(folder("n1/b1/meta"), None);
+    }
+
+    #[test]
+    fn what_lies_in_a_node_belongs_to_its_pool_or_to_one_backup() {
+        for prefix in [None, Some("p1".to_owned())] {
+            let layout = Layout::new(prefix);
+            let place = |suffix: &str| {
+                let path = below(&layout.root(), suffix.split('/'));
+                layout.place(&fqdn("n1"), &path)
+            };
+            assert_eq!(place("n1/data/ks/t/f"), Some(Place::Pool));
+            assert_eq!(place("n1/b1/data/ks/t/f"), Some(Place::Backup(name("b1"))));
+            assert_eq!(place("n1/data-1/x"), Some(Place::Backup(name("data-1"))));
+            for nothing in ["n1/data", "n10/data/ks/t/f", "index/data/f"] {
+                assert_eq!(place(nothing), None, "{nothing}");
+            }
+        }
+    }
+
+    #[test]
+    fn folders_of_nodes_are_told_from_the_index() {
+        for (prefix, start) in [(None, ""), (Some("p1".to_owned()), "p1/")] {
+            let layout = Layout::new(prefix);
+            let node = |path: &str| layout.node_folder(&Path::parse(format!("{start}{path}")).unwrap());
+            assert_eq!(node("n1"), Some(fqdn("n1")));
+            assert_eq!(node("index"), None);
+            assert_eq!(node("n1/b1"), None);
+        }
+        assert_eq!(Layout::new(Some("p1".into())).node_folder(&Path::parse("p2/n1").unwrap()), None);
     }
 }

@@ -232,7 +232,7 @@ impl Storage {
             version: UpdateVersion { e_tag: meta.e_tag, version: meta.version },
         };
         let is_gone = found.terms.as_ref().is_some_and(|terms| terms.holder.is_gone());
-        found.is_stale = is_gone || self.clock(fqdn).await? > found.until();
+        found.is_stale = is_gone || self.time().await? > found.until();
         Ok(Some(found))
     }
 
@@ -254,15 +254,6 @@ impl Storage {
         let was_there = self.head(&key).await?.is_some();
         self.delete(vec![key]).await?;
         Ok(was_there)
-    }
-
-    /// The time by the storage's clock.
-    async fn clock(&self, fqdn: &Fqdn) -> Result<DateTime<Utc>, StorageError> {
-        let key = self.layout().lease_clock(fqdn, &uuid::Uuid::new_v4());
-        self.replace(&key, Bytes::new()).await?;
-        let now = self.head(&key).await?.map(|meta| meta.last_modified);
-        self.delete(vec![key]).await?;
-        Ok(now.unwrap_or_else(Utc::now))
     }
 
     /// `None`: the condition was not met.

@@ -13,6 +13,7 @@ pub mod transfer;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
@@ -145,6 +146,15 @@ impl Storage {
             }
         }
         Ok(deleted)
+    }
+
+    /// The time by the storage's own clock, which also dates the objects. Writes a small object and takes it away again.
+    pub async fn time(&self) -> Result<DateTime<Utc>> {
+        let key = self.layout.clock(&uuid::Uuid::new_v4());
+        self.replace(&key, Bytes::from_static(b"clock")).await?;
+        let written = self.store.head(key.path()).await.map_err(self.error("look at", key.path()));
+        self.delete(vec![key]).await?;
+        Ok(written?.last_modified)
     }
 
     /// Makes everything durable that was written before. Object stores have nothing to do.

@@ -16,9 +16,18 @@ fn bare(arguments: &[&str]) -> Run {
 #[test]
 fn help_and_version_need_no_configuration() {
     let help = bare(&["--help"]).expect_code(0).stdout;
-    for command in
-        ["backup-node", "restore-node", "list-backups", "status", "verify", "download", "delete-backup", "config"]
-    {
+    for command in [
+        "backup-node",
+        "restore-node",
+        "list-backups",
+        "status",
+        "verify",
+        "download",
+        "delete-backup",
+        "purge",
+        "build-index",
+        "config",
+    ] {
         assert!(help.contains(command), "{help}");
     }
     assert_eq!(bare(&["--version"]).expect_code(0).stdout, format!("{}\n", env!("CARGO_PKG_VERSION")));

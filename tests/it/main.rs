@@ -29,6 +29,7 @@ mod leases;
 mod memory;
 mod partial_restore;
 mod people;
+mod purge;
 mod remote_restore;
 mod repository;
 mod restore_faults;

@@ -46,6 +46,8 @@ fn stays_below(bound: u64, medusa: &mut Medusa, snapshot: &Path, objects: u64) {
         vec!["status", "--backup-name", name],
         vec!["status", "--backup-name", name],
         vec!["list-backups", "--output", "json"],
+        vec!["build-index"],
+        vec!["purge", "--backup-grace-period-in-days", "0"],
     ];
     for arguments in commands {
         let (mebibytes, stdout) = peak(medusa, &arguments);

@@ -1,0 +1,26 @@
+//! `build-index`.
+
+use clap::Args;
+
+use crate::cli::output::Output;
+use crate::context::Context;
+use crate::index;
+
+/// Rebuilds the index of the bucket
+///
+/// Writes index entries, latest markers and summaries anew from what is stored for each backup, and removes entries of backups
+/// that are gone. Needs no Cassandra.
+#[derive(Debug, Args)]
+pub struct BuildIndexArgs {
+    /// Print what would be written and removed
+    #[arg(long, visible_alias = "dry-run")]
+    noop: bool,
+}
+
+impl BuildIndexArgs {
+    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+        let report = context.interrupt.or(index::rebuild(context, self.noop)).await?;
+        output.print(|| report.text(), || report.json())?;
+        report.failure().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+}

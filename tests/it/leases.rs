@@ -38,6 +38,9 @@ fn p3_a_running_backup_keeps_other_writers_of_its_node_out() {
     ] {
         assert_fails(&medusa.run(&words), 1, &[&who, &what, "medusa leases --break"]);
     }
+    for words in [&["purge"][..], &["build-index"]] {
+        assert_fails(&medusa.run(words), 3, &[&who, &what]);
+    }
     let shown = medusa.ok(&["leases"]).stdout;
     assert!(shown.starts_with(&format!("{}  backup  {} on ", node.address, child.id())), "{shown}");
     let document = medusa.ok(&["leases", "--output", "json"]).json();

@@ -229,14 +229,25 @@ impl NodePlan {
     ) -> anyhow::Result<Self> {
         let seen = storage.backup_folders(fqdn).await?;
         let mut backups = judge(bucket, &seen, policy, now.timestamp());
-        let (named, refusals) = read_manifests(storage, bucket, fqdn, &seen, &backups).await?;
-        for backup in &mut backups {
-            if let Some(other) = named.in_folder_of(&backup.name).filter(|_| backup.goes()) {
-                backup.verdict = Verdict::Keep(vec![Keep::NamedBy(other.to_string())]);
+        let (mut named, mut refusals) = (Named::default(), Vec::new());
+        let mut unread = names_of_manifests(bucket, fqdn, &seen);
+        loop {
+            let goes: BTreeSet<_> = backups.iter().filter(|backup| backup.goes()).map(|backup| &backup.name).collect();
+            let (later, stay): (BTreeSet<_>, BTreeSet<_>) = unread.into_iter().partition(|name| goes.contains(name));
+            if stay.is_empty() {
+                break;
             }
-            if backup.goes() {
-                backup.amount = DeletePlan::gather(storage, &backup.name, fqdn).await?.amount;
+            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named).await);
+            // One that stays because of what was read brings its own manifest along.
+            for backup in backups.iter_mut().filter(|backup| backup.goes()) {
+                if let Some(other) = named.in_folder_of(&backup.name) {
+                    backup.verdict = Verdict::Keep(vec![Keep::NamedBy(other.to_string())]);
+                }
             }
+            unread = later;
+        }
+        for backup in backups.iter_mut().filter(|backup| backup.goes()) {
+            backup.amount = DeletePlan::gather(storage, &backup.name, fqdn).await?.amount;
         }
         let grace = policy.retention.backup_grace_period_in_days;
         let pool = if !refusals.is_empty() {
@@ -359,24 +370,23 @@ fn judge(bucket: &Bucket, seen: &[MetaState], policy: &Policy, now: i64) -> Vec<
     judged
 }
 
-/// Reads the manifests of all backups that stay, one after the other. Also returns why the pool cannot be judged.
+/// The backups of a node that have a manifest, or should have one.
+fn names_of_manifests(bucket: &Bucket, fqdn: &Fqdn, seen: &[MetaState]) -> BTreeSet<BackupName> {
+    let indexed = bucket.index.get(fqdn).into_iter().flatten();
+    let finished = indexed.filter(|(_, entry)| entry.finished).map(|(name, _)| name);
+    let there = seen.iter().filter(|state| state.manifest.is_some()).map(|state| &state.name);
+    finished.chain(there).cloned().collect()
+}
+
+/// Reads manifests one after the other. Returns why the pool cannot be judged.
 async fn read_manifests(
     storage: &Storage,
-    bucket: &Bucket,
     fqdn: &Fqdn,
-    seen: &[MetaState],
-    backups: &[Judged],
-) -> anyhow::Result<(Named, Vec<String>)> {
-    let mut named = Named::default();
+    backups: &BTreeSet<BackupName>,
+    named: &mut Named,
+) -> Vec<String> {
     let mut refusals = Vec::new();
-    let goes: BTreeSet<_> = backups.iter().filter(|backup| backup.goes()).map(|backup| &backup.name).collect();
-    let indexed = bucket.index.get(fqdn).into_iter().flatten();
-    let finished: BTreeSet<_> = indexed.filter(|(_, entry)| entry.finished).map(|(name, _)| name).collect();
-    let with_manifest = seen.iter().filter(|state| state.manifest.is_some()).map(|state| &state.name);
-    for name in finished.iter().copied().chain(with_manifest).collect::<BTreeSet<_>>() {
-        if goes.contains(name) {
-            continue;
-        }
+    for name in backups {
         match storage.manifest(fqdn, name).await {
             Ok(Some(manifest)) => {
                 if let Err(error) = named.add(storage.layout(), fqdn, name, &manifest) {
@@ -387,7 +397,7 @@ async fn read_manifests(
             Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
         }
     }
-    Ok((named, refusals))
+    refusals
 }
 
 /// An unfinished backup that stays and may be running.

@@ -235,12 +235,14 @@ async fn p3_files_in_the_folder_of_another_backup_stay_with_it() {
     let made = Made::new();
     let key = format!("n1/b1/data/{TABLE}/nb-1-big-Data.db");
     made.put(&key, "x", 30);
-    made.backup("b1", 30, &[&key]);
+    let shared = made.pool("nb-2-big-Data.db", 40);
+    made.backup("b1", 30, &[&key, &shared]);
     made.backup("b2", 20, &[&key]);
     let outcome = purge(&made.context().await, newest(1)).await;
     assert_eq!(gone(&outcome), [""; 0]);
     assert_eq!(outcome.plan.backups[0].verdict, Verdict::Keep(vec![Keep::NamedBy("b2".into())]));
     assert!(made.file(&key).exists());
+    assert!(made.file(&shared).exists(), "the backup that stays names it");
 }
 
 #[tokio::test]

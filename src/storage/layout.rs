@@ -119,6 +119,8 @@ pub enum InIndex {
     Summary(BackupName, Fqdn),
     /// One of the two markers of the node's newest backup.
     Latest(Fqdn),
+    /// Of a command that runs, or was killed.
+    Lease(Fqdn),
     Other,
 }
 
@@ -276,6 +278,9 @@ impl Layout {
     pub fn parse_in_index(&self, path: &Path) -> InIndex {
         if let Some(entry) = self.parse_index_entry(path) {
             return InIndex::Entry(entry);
+        }
+        if let Some(fqdn) = self.lease_of(path) {
+            return InIndex::Lease(fqdn);
         }
         let Some(below) = path.prefix_match(&self.whole_index()) else { return InIndex::Other };
         let below: Vec<_> = below.collect();
@@ -541,6 +546,7 @@ mod tests {
             assert_eq!(in_node(layout.summary(&n, &f)), InNode::Other);
             let in_index = |key: ObjectKey| layout.parse_in_index(key.path());
             assert_eq!(in_index(layout.summary(&n, &f)), InIndex::Summary(n.clone(), f.clone()));
+            assert_eq!(in_index(layout.lease(&f)), InIndex::Lease(f.clone()));
             assert_eq!(in_index(layout.latest_name(&f)), InIndex::Latest(f.clone()));
             assert_eq!(in_index(layout.latest_tokenmap(&f)), InIndex::Latest(f.clone()));
             let entry = IndexEntry { name: n.clone(), fqdn: f.clone(), kind: IndexKind::Started(5) };

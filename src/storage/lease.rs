@@ -322,16 +322,13 @@ impl State {
             return Err(lost().into());
         }
         let content = Bytes::from(serde_json::to_vec(&self.terms)?);
-        match self.storage.put_lease(&self.key, content, PutMode::Update(version.clone())).await? {
-            Some(renewed) => {
-                *version = renewed;
-                Ok(())
-            }
-            None => {
-                self.is_lost.store(true, Ordering::SeqCst);
-                Err(lost().into())
-            }
-        }
+        let renewed = self.storage.put_lease(&self.key, content, PutMode::Update(version.clone())).await?;
+        let Some(renewed) = renewed else {
+            self.is_lost.store(true, Ordering::SeqCst);
+            return Err(lost().into());
+        };
+        *version = renewed;
+        Ok(())
     }
 }
 

@@ -140,6 +140,8 @@ async fn read_index(storage: &Storage, report: &mut RepositoryReport) -> anyhow:
             InIndex::Entry(entry) => index.entries.entry((entry.fqdn, entry.name)).or_default().push(entry.kind),
             InIndex::Summary(name, fqdn) => drop(index.summaries.insert((fqdn, name))),
             InIndex::Latest(fqdn) => drop(index.latest.insert(fqdn)),
+            // A backup may be running.
+            InIndex::Lease(_) => {}
             InIndex::Other => report.unknown(&object.location),
         }
     }

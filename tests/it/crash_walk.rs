@@ -97,9 +97,9 @@ impl World {
             let mut found = Files::new();
             for object in manifest.objects() {
                 let key = storage.layout().recorded(&self.fqdn, &object.path).unwrap();
-                let content = storage.read(&key).await.unwrap();
-                let content = content.unwrap_or_else(|| panic!("{name} names {key}, which is gone"));
-                found.insert(object.path.rsplit('/').next().unwrap().to_owned(), content.to_vec());
+                let bytes = storage.read(&key).await.unwrap();
+                let bytes = bytes.unwrap_or_else(|| panic!("{name} names {key}, which is gone"));
+                found.insert(object.path.rsplit('/').next().unwrap().to_owned(), bytes.to_vec());
             }
             assert_eq!(&found, files, "the content of {name}");
         }

@@ -1,11 +1,13 @@
 //! How a backup begins to exist and how it is finished: the order of writes is what makes it safe.
 //!
-//! Begin: `meta/schema.cql` (from here the backup exists, unfinished), the rest of `meta/`, the index. Then the data files.
+//! Begin: the marker of a differential, `meta/schema.cql` (from here the backup exists, unfinished), the rest of `meta/`, the
+//! index. Then the data files.
 //! Finish: everything is made durable, then `meta/manifest.json` is created (from here it is finished), then the latest
 //! marker, the summary and the index, whose `finished` entry is the last.
 //!
-//! A crash after `schema.cql` leaves an unfinished backup, which the same command continues. A crash after the manifest
-//! leaves a finished one without a `finished` entry; readers look at `meta/`, and the same command writes what is missing.
+//! A crash before `schema.cql` leaves a marker that nobody reads. A crash after it leaves an unfinished backup, which the
+//! same command continues. A crash after the manifest leaves a finished one without a `finished` entry; readers look at
+//! `meta/`, and the same command writes what is missing.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -36,14 +38,19 @@ impl Writing<'_> {
     pub async fn begin(&self, facts: &ClusterFacts, schema: &Schema) -> anyhow::Result<i64> {
         let tokenmap = Bytes::from(facts.tokenmap.to_bytes()?);
         let version = Bytes::from(pyjson::stored(&facts.version)?);
+        // Before the backup exists: one without the marker is a full one.
+        match self.mode {
+            BackupMode::Differential => self.create_meta(Meta::Differential, "differential").await?,
+            BackupMode::Full => {
+                let marker = self.storage.layout().meta(self.fqdn, self.name, Meta::Differential);
+                self.storage.delete(vec![marker]).await?;
+            }
+        }
         self.create_meta(Meta::Schema, schema.plain.clone()).await?;
         self.create_meta(Meta::SchemaInternals, schema.internals.clone()).await?;
         // A run that this one continues may have seen another ring or release.
         self.replace_meta(Meta::Tokenmap, tokenmap.clone()).await?;
         self.replace_meta(Meta::ServerVersion, version).await?;
-        if self.mode == BackupMode::Differential {
-            self.create_meta(Meta::Differential, "differential").await?;
-        }
         let started = self.started().await?;
         self.index(IndexKind::Tokenmap, tokenmap).await?;
         self.index(IndexKind::Schema, schema.plain.clone()).await?;

@@ -132,13 +132,17 @@ fn world() -> World {
     let both =
         [("nb-1-big-Index.db", b"kept" as &[u8]), ("nb-2-big-Index.db", b"other"), ("nb-4-big-Index.db", b"new")];
     world.snapshot("b2", &both);
-    let times = |name: &str| {
-        let file = snapshot_folder(&world.data, name).join("nb-1-big-Index.db");
-        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-        fs::File::options().append(true).open(file).unwrap().set_modified(time).unwrap();
-    };
-    times("b1");
-    times("b2");
+    // The clock of files is coarse, and content that was written in one tick with the same size would count as the same.
+    for (name, file, seconds) in [
+        ("b1", "nb-1-big-Index.db", 1_700_000_000),
+        ("b2", "nb-1-big-Index.db", 1_700_000_000),
+        ("b1", "nb-2-big-Index.db", 1_700_000_001),
+        ("b2", "nb-2-big-Index.db", 1_700_000_002),
+    ] {
+        let path = snapshot_folder(&world.data, name).join(file);
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
     world
 }
 

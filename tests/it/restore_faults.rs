@@ -119,12 +119,7 @@ fn p4_metadata_that_cannot_be_used_is_found_before_anything_is_touched() {
         }
         let elsewhere = good.replacen(&lab.node.address, "../..", 1);
         fs::write(&path, elsewhere).unwrap();
-        lab.refused(
-            &medusa,
-            &B1,
-            1,
-            &["the manifest of backup b1 cannot be used", "../..", "hint: restore another backup"],
-        );
+        lab.refused(&medusa, &B1, 1, &[&format!("{key} cannot be used"), "../..", "hint: "]);
         fs::remove_file(&path).unwrap();
         lab.refused(&medusa, &B1, 1, &["was begun, but not finished", "hint: restore another one"]);
         fs::write(&path, &good).unwrap();

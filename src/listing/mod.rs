@@ -63,6 +63,21 @@ pub async fn cluster_backup(storage: &Storage, name: &BackupName) -> anyhow::Res
     Ok(cluster_backups(storage, Some(name)).await?.pop())
 }
 
+/// Every node that the index names with that backup, and what `meta/` says of its part. Nodes whose storage fails hide no
+/// others.
+pub async fn each_node(
+    storage: &Storage,
+    name: &BackupName,
+) -> anyhow::Result<Vec<(Fqdn, anyhow::Result<Option<NodeBackup>>)>> {
+    let nodes = futures::stream::iter(group(index_of(storage, name).await?))
+        .map(async |((name, fqdn), indexed)| {
+            let found = node_backup(storage, name, fqdn.clone(), indexed, true).await;
+            (fqdn, found)
+        })
+        .buffered(IN_FLIGHT);
+    Ok(nodes.collect().await)
+}
+
 /// The complete backup that finished last. What the index says of it is confirmed: somebody may restore it.
 pub async fn latest_complete(storage: &Storage) -> anyhow::Result<Option<ClusterBackup>> {
     let mut complete = cluster_backups(storage, None).await?;
@@ -133,7 +148,7 @@ async fn drop_vanished(storage: &Storage, nodes: &mut Vec<NodeBackup>) -> anyhow
 }
 
 /// The token map of the node that started first.
-async fn tokenmap(storage: &Storage, nodes: &[NodeBackup]) -> anyhow::Result<Tokenmap> {
+pub async fn tokenmap(storage: &Storage, nodes: &[NodeBackup]) -> anyhow::Result<Tokenmap> {
     let first = nodes.first().context("a cluster backup has at least one node")?;
     // One damaged token map must not hide all backups.
     match storage.tokenmap(&first.fqdn, &first.name).await {

@@ -11,17 +11,16 @@ pub mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt as _;
-
 use self::sample::Sample;
 use crate::context::Context;
 use crate::error::{Failure, one_line};
 use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
+use crate::model::tokenmap::Tokenmap;
 use crate::monitor::Amount;
+use crate::storage::Storage;
 use crate::storage::layout::Meta;
-use crate::storage::{Storage, StorageError};
 
 /// How much of an object is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +157,9 @@ pub async fn verify(context: &Context, options: &VerifyOptions) -> anyhow::Resul
             backups[index].nodes.push(report);
         }
     }
+    for backup in &mut backups {
+        backup.nodes.sort_by(|a, b| a.fqdn.cmp(&b.fqdn));
+    }
     Ok(Some(VerifyReport { backups, depth: options.depth, read }))
 }
 
@@ -174,18 +176,23 @@ async fn gather(
     name: &BackupName,
     options: &VerifyOptions,
 ) -> anyhow::Result<Option<(BackupReport, Vec<NodeBackup>)>> {
-    let Some(backup) = context.interrupt.or(find(&context.storage, name)).await? else { return Ok(None) };
+    let Some(Found { backup, mut failed }) = context.interrupt.or(find(&context.storage, name)).await? else {
+        return Ok(None);
+    };
     let wanted = |fqdn: &str| options.nodes.is_empty() || options.nodes.iter().any(|node| node.as_str() == fqdn);
     let mut report = BackupReport::new(name.clone());
     let incomplete = backup.incomplete_nodes().into_iter().filter(|node| wanted(node.fqdn.as_str()));
     report.incomplete = incomplete.map(|node| (node.fqdn.clone(), node.started)).collect();
-    report.missing = backup.missing_nodes().into_iter().filter(|host| wanted(host)).map(str::to_owned).collect();
-    let somebody_is_expected = !backup.tokenmap.hosts.is_empty() || !options.nodes.is_empty();
+    failed.retain(|(fqdn, _)| wanted(fqdn.as_str()));
+    let has_failed = |host: &str| failed.iter().any(|(fqdn, _)| fqdn.as_str() == host);
+    let missing = backup.missing_nodes().into_iter().filter(|host| wanted(host) && !has_failed(host));
+    report.missing = missing.map(str::to_owned).collect();
+    let somebody_is_expected = !backup.tokenmap.hosts.is_empty() || !options.nodes.is_empty() || !failed.is_empty();
     report.complete = somebody_is_expected && report.incomplete.is_empty() && report.missing.is_empty();
     // One outside the token map may have begun and never finished.
     let finished = |node: &NodeBackup| node.finished.is_some() && wanted(node.fqdn.as_str());
     let nodes: Vec<_> = backup.nodes.into_iter().filter(finished).collect();
-    if !options.nodes.is_empty() && nodes.is_empty() && report.complete {
+    if !options.nodes.is_empty() && nodes.is_empty() && failed.is_empty() && report.complete {
         if options.name.is_none() {
             return Ok(None);
         }
@@ -195,45 +202,59 @@ async fn gather(
             .hint(format!("medusa status --backup-name {name} names its nodes"))
             .into());
     }
+    report.nodes.extend(
+        failed
+            .into_iter()
+            .map(|(fqdn, why)| NodeReport { unknown: Some(Unknown::Storage(why)), ..NodeReport::new(&fqdn) }),
+    );
     Ok(Some((report, nodes)))
 }
 
-/// The backup as listings see it, and what they do not see: nodes that the index has forgotten, and those that have lost
+/// A backup, and the nodes of which nothing can be said because the storage failed.
+struct Found {
+    backup: ClusterBackup,
+    failed: Vec<(Fqdn, String)>,
+}
+
+/// The backup as the index sees it, and what that does not see: nodes that the index has forgotten, and those that have lost
 /// their `schema.cql`.
-async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<ClusterBackup>> {
-    let listed = listing::cluster_backup(storage, name).await?;
-    let mut known: BTreeSet<Fqdn> = BTreeSet::new();
-    let mut index = storage.list(&storage.layout().index_of(name));
-    while let Some(object) = index.try_next().await? {
-        known.extend(storage.layout().parse_index_entry(&object.location).map(|entry| entry.fqdn));
-    }
-    if listed.is_none() {
-        let folders = storage.node_folders().await?;
-        known.extend(folders.into_iter().filter(|(_, names)| names.contains(name)).map(|(fqdn, _)| fqdn));
-    }
-    let (mut nodes, mut tokenmap) =
-        listed.map_or_else(Default::default, |backup| (backup.nodes, Some(backup.tokenmap)));
-    for fqdn in known {
-        if nodes.iter().any(|node: &NodeBackup| node.fqdn == fqdn) {
-            continue;
-        }
-        if let Some(backup) = storage.node_backup(&fqdn, name).await? {
-            nodes.push(backup);
-        } else if let Some(manifest) = storage.head(&storage.layout().meta(&fqdn, name, Meta::Manifest)).await? {
-            let finished = manifest.last_modified.timestamp();
-            let mode = BackupMode::Differential;
-            nodes.push(NodeBackup { name: name.clone(), fqdn, mode, started: finished, finished: Some(finished) });
+async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<Found>> {
+    let mut known = listing::each_node(storage, name).await?;
+    if known.iter().all(|(_, found)| matches!(found, Ok(None))) {
+        for (fqdn, names) in storage.node_folders().await? {
+            if names.contains(name) && known.iter().all(|(other, _)| *other != fqdn) {
+                let found = storage.node_backup(&fqdn, name).await.map_err(Into::into);
+                known.push((fqdn, found));
+            }
         }
     }
-    let Some(first) = nodes.first() else { return Ok(None) };
-    if tokenmap.is_none() {
-        tokenmap = match storage.tokenmap(&first.fqdn, name).await {
-            Err(error) if StorageError::is_cause_of(&error) => return Err(error),
-            // That it is damaged is told with the node.
-            read => read.ok().flatten(),
+    let (mut nodes, mut failed) = (Vec::new(), Vec::new());
+    for (fqdn, found) in known {
+        let found = match found {
+            Ok(None) => without_schema(storage, &fqdn, name).await,
+            found => found,
         };
+        match found {
+            Ok(node) => nodes.extend(node),
+            Err(error) => failed.push((fqdn, one_line(&error))),
+        }
     }
-    Ok(Some(ClusterBackup { name: name.clone(), nodes, tokenmap: tokenmap.unwrap_or_default() }))
+    nodes.sort_by(|a, b| (a.started, &a.fqdn).cmp(&(b.started, &b.fqdn)));
+    if nodes.is_empty() && failed.is_empty() {
+        return Ok(None);
+    }
+    let tokenmap = if nodes.is_empty() { Tokenmap::default() } else { listing::tokenmap(storage, &nodes).await? };
+    Ok(Some(Found { backup: ClusterBackup { name: name.clone(), nodes, tokenmap }, failed }))
+}
+
+/// A backup that has a manifest but lost what begins it.
+async fn without_schema(storage: &Storage, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<NodeBackup>> {
+    let manifest = storage.head(&storage.layout().meta(fqdn, name, Meta::Manifest)).await?;
+    Ok(manifest.map(|manifest| {
+        let finished = manifest.last_modified.timestamp();
+        let (fqdn, mode) = (fqdn.clone(), BackupMode::Differential);
+        NodeBackup { name: name.clone(), fqdn, mode, started: finished, finished: Some(finished) }
+    }))
 }
 
 impl BackupReport {

@@ -68,7 +68,8 @@ impl Interrupt {
         tokio::select! {
             biased;
             () = self.token.cancelled() => Err(self.failure().into()),
-            result = work => result.map_err(Into::into),
+            // What noticed the signal by itself fails in its own words.
+            result = work => result.map_err(|error| if self.is_raised() { self.failure().into() } else { error.into() }),
         }
     }
 }

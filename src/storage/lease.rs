@@ -292,10 +292,18 @@ impl Lease {
         self.state.renew().await
     }
 
+    /// Whether it is certain that somebody else has it, or had it since.
+    pub fn is_lost(&self) -> bool {
+        self.state.is_lost.load(Ordering::SeqCst)
+    }
+
     /// Gives the lease back. What cannot be given back becomes stale.
     pub async fn release(self) {
-        self.renewal.abort();
         let state = &self.state;
+        // A renewal that is under way ends first: whether it had its effect would not be known.
+        let version = state.version.lock().await;
+        self.renewal.abort();
+        drop(version);
         if state.renew().await.is_ok()
             && let Err(error) = state.storage.delete(vec![state.key.clone()]).await
         {

@@ -12,9 +12,8 @@ use crate::error::Failure;
 use crate::listing;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{counted, size};
-use crate::purge::delete::DeletePlan;
+use crate::purge::delete::{DeletePlan, delete};
 use crate::storage::Storage;
-use crate::storage::lease::Work;
 
 /// Deletes backups by name
 ///
@@ -43,16 +42,13 @@ impl DeleteBackupArgs {
         for name in self.backup_name.iter().filter(|name| seen.insert(*name)) {
             plans.extend(context.interrupt.or(self.plan(context, name)).await?);
         }
-        let (text, json) = (self.text(&plans), self.json(&plans));
         if !self.dry_run {
-            for plan in plans {
+            for plan in &mut plans {
                 context.interrupt.check()?;
-                let lease = context.storage.lease(&plan.fqdn, Work::Delete, Some(&plan.name)).await?;
-                let deleted = plan.execute(&context.storage).await;
-                lease.release().await;
-                deleted?;
+                *plan = delete(&context.storage, &plan.name, &plan.fqdn).await?;
             }
         }
+        let (text, json) = (self.text(&plans), self.json(&plans));
         output.print(|| text, || json)
     }
 

@@ -1,8 +1,8 @@
 //! Deleting one node's backup by name.
 //!
 //! The order makes it safe to be interrupted: first what the index says of its end goes, then the manifest, so that nobody takes
-//! the backup for finished; then its own files; `schema.cql` and what is left of the index go last, so that the same command
-//! still finds the backup and finishes the deletion.
+//! the backup for finished; then its own files; `schema.cql`, the marker of its mode and what is left of the index go last, so
+//! that the same command still finds the backup, in the mode that it has, and finishes the deletion.
 //!
 //! Files in the differential pool stay: another backup may need them, also one that is running.
 
@@ -15,7 +15,8 @@ use crate::model::backups::BackupMode;
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
 use crate::storage::Storage;
-use crate::storage::layout::{IndexKind, Meta, ObjectKey};
+use crate::storage::layout::{IndexKind, Layout, Meta, ObjectKey};
+use crate::storage::lease::Work;
 
 /// Everything that belongs to one node's backup, in the order of deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +29,11 @@ pub struct DeletePlan {
     /// that has no manifest is one that lost it, and a purge touches no pool then.
     first: Vec<ObjectKey>,
     manifest: Vec<ObjectKey>,
-    /// Its own folder, apart from `schema.cql`.
+    /// Its own folder, apart from `schema.cql` and the marker of its mode.
     folder: Vec<ObjectKey>,
     /// What makes it exist.
+    schema: Vec<ObjectKey>,
+    /// The marker of its mode, and what the index says of its beginning.
     last: Vec<ObjectKey>,
     pub amount: Amount,
     /// When the youngest of its objects was written.
@@ -41,14 +44,16 @@ impl DeletePlan {
     pub async fn gather(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow::Result<Self> {
         let layout = storage.layout();
         let (manifest, schema) = (layout.meta(fqdn, name, Meta::Manifest), layout.meta(fqdn, name, Meta::Schema));
-        let mode = storage.node_backup(fqdn, name).await?.map(|backup| backup.mode);
+        let markers = [Meta::Differential, Meta::Incremental].map(|marker| layout.meta(fqdn, name, marker));
+        let state = storage.meta_state(fqdn, name).await?;
         let mut plan = Self {
             name: name.clone(),
             fqdn: fqdn.clone(),
-            mode,
+            mode: state.backup().map(|backup| backup.mode),
             first: Vec::new(),
             manifest: Vec::new(),
             folder: Vec::new(),
+            schema: Vec::new(),
             last: Vec::new(),
             amount: Amount::default(),
             youngest: None,
@@ -75,12 +80,36 @@ impl DeletePlan {
             if key == manifest {
                 plan.manifest.push(key);
             } else if key == schema {
-                plan.last.insert(0, key);
+                plan.schema.push(key);
+            } else if markers.contains(&key) {
+                plan.last.push(key);
             } else {
                 plan.folder.push(key);
             }
         }
+        if plan.schema.is_empty() && state.schema.is_some() {
+            plan.schema.push(schema);
+            plan.amount.add(0);
+        }
+        if let Some(written) = state.manifest {
+            plan.add_unlisted(layout, manifest, written.timestamp());
+        }
         Ok(plan)
+    }
+
+    /// A listing may be behind. A manifest without its files would be a finished backup that is none, and an index entry
+    /// without its manifest one that lost it.
+    fn add_unlisted(&mut self, layout: &Layout, manifest: ObjectKey, finished: i64) {
+        if self.manifest.is_empty() {
+            self.manifest.push(manifest);
+            self.amount.add(0);
+        }
+        for kind in [IndexKind::Finished(finished), IndexKind::Manifest] {
+            let key = layout.index_entry(&self.name, &self.fqdn, kind);
+            if !self.first.contains(&key) {
+                self.first.push(key);
+            }
+        }
     }
 
     fn count(&mut self, object: &ObjectMeta) {
@@ -94,7 +123,7 @@ impl DeletePlan {
 
     /// Deletes, and points the latest marker to another backup if it named this one.
     pub async fn execute(self, storage: &Storage) -> anyhow::Result<()> {
-        for keys in [self.first, self.manifest, self.folder, self.last] {
+        for keys in [self.first, self.manifest, self.folder, self.schema, self.last] {
             storage.delete(keys).await?;
         }
         if storage.latest_name(&self.fqdn).await?.as_ref() == Some(&self.name) {
@@ -102,6 +131,19 @@ impl DeletePlan {
         }
         Ok(())
     }
+}
+
+/// Deletes a node's backup under the lease of the node, as it is by then. Returns what was deleted.
+pub async fn delete(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow::Result<DeletePlan> {
+    let lease = storage.lease(fqdn, Work::Delete, Some(name)).await?;
+    let work = async {
+        let plan = DeletePlan::gather(storage, name, fqdn).await?;
+        plan.clone().execute(storage).await?;
+        Ok(plan)
+    };
+    let deleted = work.await;
+    lease.release().await;
+    deleted
 }
 
 /// Points the latest marker to the backup of the node that was finished last, or removes it.

@@ -260,7 +260,13 @@ impl Rebuild<'_> {
     async fn latest_marker(self, states: &[MetaState]) -> storage::Result<NodeChanges> {
         let layout = self.storage.layout();
         let (name_key, tokenmap_key) = (layout.latest_name(self.fqdn), layout.latest_tokenmap(self.fqdn));
-        let finished = states.iter().filter(|state| state.schema.is_some() && state.manifest.is_some());
+        // Listings may be behind: what the marker names is asked for by its key.
+        let named = match self.storage.latest_name(self.fqdn).await? {
+            Some(name) => Some(self.storage.meta_state(self.fqdn, &name).await?),
+            None => None,
+        };
+        let states = states.iter().chain(&named);
+        let finished = states.filter(|state| state.schema.is_some() && state.manifest.is_some());
         let latest = finished.max_by_key(|state| state.manifest);
         let tokenmap = match latest {
             Some(latest) => self.storage.read(&layout.meta(self.fqdn, &latest.name, Meta::Tokenmap)).await?,

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 
 use self::delete::DeletePlan;
 use self::pool::{Named, PoolState};
@@ -230,6 +231,9 @@ impl NodePlan {
         let seen = storage.backup_folders(fqdn).await?;
         let mut backups = judge(bucket, &seen, policy, now.timestamp());
         let (mut named, mut refusals) = (Named::default(), Vec::new());
+        if let Some(hidden) = hidden_backup(storage, fqdn, &seen).await? {
+            refusals.push(format!("backup {hidden} exists, and the listing does not show it: the storage is behind"));
+        }
         let mut unread = names_of_manifests(bucket, fqdn, &seen);
         loop {
             let goes: BTreeSet<_> = backups.iter().filter(|backup| backup.goes()).map(|backup| &backup.name).collect();
@@ -237,7 +241,7 @@ impl NodePlan {
             if stay.is_empty() {
                 break;
             }
-            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named).await);
+            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named).await?);
             // One that stays because of what was read brings its own manifest along.
             for backup in backups.iter_mut().filter(|backup| backup.goes()) {
                 if let Some(other) = named.in_folder_of(&backup.name) {
@@ -384,7 +388,7 @@ async fn read_manifests(
     fqdn: &Fqdn,
     backups: &BTreeSet<BackupName>,
     named: &mut Named,
-) -> Vec<String> {
+) -> anyhow::Result<Vec<String>> {
     let mut refusals = Vec::new();
     for name in backups {
         match storage.manifest(fqdn, name).await {
@@ -393,11 +397,34 @@ async fn read_manifests(
                     refusals.push(format!("the manifest of {name} names something else: {error}"));
                 }
             }
+            // The index was read before the lease was ours; the backup may have been deleted since.
+            Ok(None) if !is_indexed_as_finished(storage, fqdn, name).await? => {}
             Ok(None) => refusals.push(format!("backup {name} was finished, but its manifest is missing")),
             Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
         }
     }
-    refusals
+    Ok(refusals)
+}
+
+async fn is_indexed_as_finished(storage: &Storage, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<bool> {
+    let mut entries = storage.list(&storage.layout().index_of(name));
+    while let Some(object) = entries.try_next().await? {
+        let entry = storage.layout().parse_index_entry(&object.location);
+        if entry.is_some_and(|entry| entry.fqdn == *fqdn && matches!(entry.kind, IndexKind::Finished(_))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The backup that was finished last, if it exists and the listing of the node's folders does not show it.
+async fn hidden_backup(storage: &Storage, fqdn: &Fqdn, seen: &[MetaState]) -> anyhow::Result<Option<BackupName>> {
+    let Some(latest) = storage.latest_name(fqdn).await? else { return Ok(None) };
+    if seen.iter().any(|state| state.name == latest) {
+        return Ok(None);
+    }
+    let is_there = storage.meta_state(fqdn, &latest).await?.manifest.is_some();
+    Ok(is_there.then_some(latest))
 }
 
 /// An unfinished backup that stays and may be running.

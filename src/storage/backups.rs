@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::ObjectMeta;
 
 use super::layout::{IndexEntry, Meta, ObjectKey};
 use super::{Result, Storage, StorageError};
@@ -53,21 +52,25 @@ impl Storage {
         Ok(self.meta_state(fqdn, name).await?.backup())
     }
 
-    /// What `meta/` of a backup holds.
+    /// What `meta/` of a backup holds. Asks for each object by its key: listings may be behind.
     pub async fn meta_state(&self, fqdn: &Fqdn, name: &BackupName) -> Result<MetaState> {
-        let folder = self.layout().meta_folder(fqdn, name);
-        let objects: Vec<ObjectMeta> = self.list(&folder).try_collect().await?;
-        let written = |meta| {
-            let key = self.layout().meta(fqdn, name, meta);
-            objects.iter().find(|object| object.location == *key.path()).map(|object| object.last_modified)
+        let written = async |meta| {
+            let found = self.head(&self.layout().meta(fqdn, name, meta)).await?;
+            Ok::<_, StorageError>(found.map(|object| object.last_modified))
         };
-        let differential = written(Meta::Differential).or_else(|| written(Meta::Incremental)).is_some();
+        let (schema, manifest, differential, incremental) = futures::try_join!(
+            written(Meta::Schema),
+            written(Meta::Manifest),
+            written(Meta::Differential),
+            written(Meta::Incremental)
+        )?;
+        let differential = differential.or(incremental).is_some();
         Ok(MetaState {
             fqdn: fqdn.clone(),
             name: name.clone(),
             mode: if differential { BackupMode::Differential } else { BackupMode::Full },
-            schema: written(Meta::Schema),
-            manifest: written(Meta::Manifest),
+            schema,
+            manifest,
         })
     }
 

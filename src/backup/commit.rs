@@ -94,11 +94,17 @@ impl Writing<'_> {
         }
     }
 
+    /// Takes the commit back: the backup is unfinished again. Only right after it, and only by who made it.
+    pub async fn withdraw(&self) -> anyhow::Result<()> {
+        self.storage.delete(vec![self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest)]).await?;
+        Ok(())
+    }
+
     /// Writes what can be computed from `meta/`: index, latest marker, summary.
     pub async fn publish(&self, backup: &NodeBackup, manifest: Bytes, facts: &Published) -> anyhow::Result<()> {
         let layout = self.storage.layout();
         let finished = backup.finished.context("the backup has no manifest")?;
-        if self.is_newest(finished).await? {
+        if facts.is_last || self.is_newest(finished).await? {
             self.storage.replace(&layout.latest_tokenmap(self.fqdn), facts.tokenmap.clone()).await?;
             self.storage.replace(&layout.latest_name(self.fqdn), self.name.to_string().into()).await?;
         }
@@ -159,6 +165,7 @@ impl Writing<'_> {
             version: self.storage.server_version(self.fqdn, self.name).await?,
             all: Amount { files: manifest.object_count(), bytes: manifest.total_bytes() },
             uploaded: Amount::default(),
+            is_last: false,
         };
         self.publish(backup, bytes, &facts).await?;
         Ok(manifest)
@@ -189,4 +196,6 @@ pub struct Published {
     pub version: ServerVersion,
     pub all: Amount,
     pub uploaded: Amount,
+    /// It was committed just now, under the lease.
+    pub is_last: bool,
 }

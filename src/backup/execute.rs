@@ -169,6 +169,10 @@ impl Execution {
         if stored.size != digest.size {
             return Ok(false);
         }
+        // A listing may show what a purge has deleted.
+        if !stored.named && self.storage.head(&stored.key).await?.is_none_or(|found| found.size != digest.size) {
+            return Ok(false);
+        }
         if let Some(sha256) = stored.sha256 {
             return Ok(sha256 == digest.sha256);
         }
@@ -212,7 +216,8 @@ impl Execution {
             // A run that was killed left it. A power cut may have left something else in its place.
             if self.holds(&key, &digest).await? {
                 let sha256 = Some(digest.sha256);
-                let stored = Stored { key, size: source.size, sha256, md5: None, mtime: None, corrupt: false };
+                let (md5, mtime, named, corrupt) = (None, None, true, false);
+                let stored = Stored { key, size: source.size, sha256, md5, mtime, named, corrupt };
                 return Ok(kept(&stored, source, sha256, checked));
             }
         }

@@ -9,19 +9,13 @@ pub mod marker;
 pub mod plan;
 pub mod report;
 pub mod stagger;
+pub mod store;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use futures::TryStreamExt as _;
-
-use self::commit::{Published, Writing};
-use self::execute::{Executed, Execution};
-use self::plan::{BackupPlan, Rules, StoredFiles, Totals};
 use self::report::{BackupOutcome, DryRun};
+use self::store::Storing;
 use crate::cassandra::cql::Cql;
 use crate::cassandra::facts::{self, ClusterFacts, LiveTable, Schema};
 use crate::cassandra::nodetool::Nodetool;
@@ -32,15 +26,8 @@ use crate::error::{Failure, one_line};
 use crate::model::backups::{BackupMode, NodeBackup};
 use crate::model::names::{BackupName, TableFolder};
 use crate::model::units;
-use crate::monitor::Amount;
-use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
-use crate::storage::lease::{Lease, Work};
-
-/// Manifests that are read to learn what is stored already.
-const MANIFESTS_READ: usize = 5;
-
-/// Vanished objects that are named.
-const MOST_NAMED: usize = 100;
+use crate::storage::layout::Meta;
+use crate::storage::lease::Lease;
 
 /// A snapshot that no begun backup belongs to is taken again if it is older: then nobody has just taken it for this backup.
 const FRESH: Duration = Duration::from_hours(1);
@@ -84,16 +71,9 @@ impl<'a> NodeBackupRun<'a> {
         Ok(Self { context, options, yaml, nodetool: Nodetool::new(&context.config.cassandra)? })
     }
 
-    fn writing(&self) -> Writing<'_> {
-        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
-        Writing { storage, fqdn, name: &self.options.name, mode: self.options.mode }
-    }
-
-    fn pool(&self) -> Pool<'_> {
-        match self.options.mode {
-            BackupMode::Differential => Pool::Differential,
-            BackupMode::Full => Pool::Full(&self.options.name),
-        }
+    /// What the repository does for this backup.
+    fn storing(&self) -> Storing<'_> {
+        Storing { context: self.context, options: self.options }
     }
 
     fn data_directories(&self) -> Vec<PathBuf> {
@@ -102,9 +82,9 @@ impl<'a> NodeBackupRun<'a> {
 
     /// Says what a backup would do. Takes no snapshot: what is in memory only does not count.
     pub async fn dry_run(&self) -> anyhow::Result<DryRun> {
-        let begun = self.begun().await?;
+        let begun = self.storing().begun().await?;
         if let Some(backup) = begun.as_ref().filter(|backup| backup.finished.is_some()) {
-            return Err(exists_already(backup).into());
+            return Err(store::exists_already(backup).into());
         }
         let cql = self.context.cql(&self.yaml).await?;
         let facts = ClusterFacts::gather(&cql, &self.context.resolver).await?;
@@ -121,7 +101,7 @@ impl<'a> NodeBackupRun<'a> {
             tables.retain(|found| live.iter().any(|live| is_live(&found.table, live)));
             tables
         };
-        let plan = self.plan(tables).await?;
+        let plan = self.storing().plan(tables).await?;
         Ok(DryRun {
             resumed: begun.is_some(),
             snapshot: (self.snapshot_tag(), self.options.use_existing_snapshot),
@@ -144,7 +124,7 @@ impl<'a> NodeBackupRun<'a> {
             context.storage.location(),
             options.mode
         ));
-        let earlier = context.interrupt.or(self.begun()).await?;
+        let earlier = context.interrupt.or(self.storing().begun()).await?;
         if let Some(backup) = &earlier {
             if backup.finished.is_some() {
                 return self.tidy_up(backup, begin).await;
@@ -156,9 +136,9 @@ impl<'a> NodeBackupRun<'a> {
         let _marker = marker::InProgress::set();
         let cql = context.cql(&self.yaml).await?;
         let (facts, schema) = context.interrupt.or(self.gather(&cql)).await?;
-        let lease = context.storage.lease(&context.fqdn, Work::Backup, Some(&options.name));
-        let lease = context.interrupt.or(lease).await?;
-        let outcome = self.run_under(&lease, &cql, &facts, &schema, existing, begin).await;
+        let lease = context.interrupt.or(self.storing().lease()).await?;
+        let resumed = earlier.is_some();
+        let outcome = self.run_under(&lease, &cql, (&facts, &schema), resumed, existing, begin).await;
         lease.release().await;
         outcome
     }
@@ -168,35 +148,27 @@ impl<'a> NodeBackupRun<'a> {
         &self,
         lease: &Lease,
         cql: &Cql,
-        facts: &ClusterFacts,
-        schema: &Schema,
+        (facts, schema): (&ClusterFacts, &Schema),
+        resumed: bool,
         existing: Option<Snapshot>,
         begin: Instant,
     ) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
-        // Another run may have come to its end since.
-        let earlier = context.interrupt.or(self.begun()).await?;
-        if let Some(backup) = earlier.as_ref().filter(|backup| backup.finished.is_some()) {
-            return Err(exists_already(backup).into());
-        }
-        let started = context.interrupt.or(self.writing().begin(facts, schema)).await?;
+        let started = context.interrupt.or(self.storing().begin(facts, schema)).await?;
         if let Some(patience) = options.stagger {
             let turn = stagger::wait_for_turn(context, facts, &options.name, patience);
             context.interrupt.or(turn).await?;
         }
         let snapshot = match existing {
             Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
-            None => self.take_snapshot(cql, earlier.is_some()).await?,
+            None => self.take_snapshot(cql, resumed).await?,
         };
         let work = async {
-            self.settle_schema(cql, schema, &snapshot, earlier.is_some()).await?;
-            let done = self.store(&snapshot).await?;
-            lease.confirm().await?;
-            anyhow::Ok(done)
+            self.settle_schema(cql, schema, &snapshot, resumed).await?;
+            self.storing().store(lease, self.tables(&snapshot).await?).await
         };
         let committed = match context.interrupt.or(work).await {
-            // From here on it is quicker to end well than to stop.
-            Ok(done) => self.writing().commit(&done.executed.manifest).await.map(|manifest| (done, manifest)),
+            Ok(done) => self.storing().commit(lease, &done).await.map(|manifest| (done, manifest)),
             Err(error) => Err(error),
         };
         let cleared = self.clear(&snapshot.snapshot, committed.is_ok()).await;
@@ -209,40 +181,9 @@ impl<'a> NodeBackupRun<'a> {
                 return Err(error);
             }
         };
-        let outcome = self.publish(started, facts, done, manifest, begin).await?;
+        let outcome = self.storing().publish(started, facts, done, manifest, begin).await?;
         cleared?;
         Ok(outcome)
-    }
-
-    /// The backup of this name, if there is one. Refuses a name that Medusa would confuse with another one.
-    async fn begun(&self) -> anyhow::Result<Option<NodeBackup>> {
-        let (context, options) = (self.context, self.options);
-        let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
-        let begun = storage.node_backup(fqdn, name).await?;
-        match &begun {
-            Some(backup) if backup.finished.is_some() => return Ok(begun),
-            Some(backup) if backup.mode != options.mode => {
-                return Err(Failure::failed(format!("backup {name} of {fqdn} was begun in {} mode", backup.mode))
-                    .hint(format!(
-                        "continue it with --mode {}, or delete it first with medusa delete-backup",
-                        backup.mode
-                    ))
-                    .into());
-            }
-            _ => {}
-        }
-        for folder in storage.folders(&storage.layout().node(fqdn)).await? {
-            let Some(other) = storage.layout().backup_folder(fqdn, &folder) else { continue };
-            if other != *name && name.as_str().starts_with(other.as_str()) {
-                tracing::warn!("cassandra-medusa would delete {name} together with {other}, whose name begins it");
-            }
-            if other != *name && other.as_str().starts_with(name.as_str()) {
-                return Err(Failure::usage(format!("backup name {name:?} is the beginning of the name of backup {other}", name = name.as_str()))
-                    .hint("cassandra-medusa would delete both when it deletes the shorter one; take a name that ends differently")
-                    .into());
-            }
-        }
-        Ok(begun)
     }
 
     /// Does what a run that was killed after the commit did not come to.
@@ -251,8 +192,8 @@ impl<'a> NodeBackupRun<'a> {
     /// There is nothing to do: the name is taken.
     async fn tidy_up(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
-        if self.writing().is_published().await? {
-            return Err(exists_already(backup).into());
+        if self.storing().is_published().await? {
+            return Err(store::exists_already(backup).into());
         }
         let at = units::local_time(backup.finished.unwrap_or_default());
         context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
@@ -260,21 +201,10 @@ impl<'a> NodeBackupRun<'a> {
         if !options.keep_snapshot && snapshot.exists()? {
             snapshot.clear(&self.nodetool).await?;
         }
-        let manifest = self.writing().publish_stored(backup).await?;
-        let all = Amount { files: manifest.object_count(), bytes: manifest.total_bytes() };
-        Ok(BackupOutcome {
-            name: backup.name.clone(),
-            fqdn: backup.fqdn.clone(),
-            mode: backup.mode,
-            started: backup.started,
-            finished: backup.finished.unwrap_or_default(),
-            all,
-            uploaded: Amount::default(),
-            kept: all,
-            digests_checked: 0,
-            corrupt: Vec::new(),
-            took: begin.elapsed(),
-        })
+        let lease = self.context.interrupt.or(self.storing().lease()).await?;
+        let outcome = self.storing().publish_committed(backup, begin).await;
+        lease.release().await;
+        outcome
     }
 
     /// Of the snapshot that is backed up.
@@ -369,19 +299,17 @@ impl<'a> NodeBackupRun<'a> {
             return Ok(());
         }
         if facts::schema_version(cql).await? != first.version {
-            return self.writing().replace_schema(&facts::schema(cql).await?).await;
+            return self.storing().writing().replace_schema(&facts::schema(cql).await?).await;
         }
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
         if resumed && storage.meta_text(fqdn, name, Meta::Schema).await?.as_ref() != Some(&first.plain) {
-            return self.writing().replace_schema(first).await;
+            return self.storing().writing().replace_schema(first).await;
         }
         Ok(())
     }
 
-    /// Plans and uploads.
-    async fn store(&self, taken: &Taken) -> anyhow::Result<Done> {
-        let (context, options) = (self.context, self.options);
-        let begin = Instant::now();
+    /// The files of the snapshot.
+    async fn tables(&self, taken: &Taken) -> anyhow::Result<Vec<SnapshotTable>> {
         let (snapshot, required) = (taken.snapshot.clone(), taken.tables.clone());
         let walk = move || {
             let tables = snapshot.tables()?;
@@ -389,156 +317,7 @@ impl<'a> NodeBackupRun<'a> {
             snapshot.check(&required)?;
             anyhow::Ok(tables)
         };
-        let tables = tokio::task::spawn_blocking(walk).await??;
-        let plan = self.plan(tables).await?;
-        let totals = plan.totals();
-        context.monitor.step("compare", &report::compared(&totals), begin.elapsed());
-        let moved = Amount {
-            files: totals.upload.files + totals.compare.files,
-            bytes: totals.upload.bytes + totals.compare.bytes,
-        };
-        let upload_begin = Instant::now();
-        let transfer = context.monitor.transfer("upload", moved);
-        let execution = Execution {
-            storage: context.storage.clone(),
-            fqdn: context.fqdn.clone(),
-            name: options.name.clone(),
-            mode: options.mode,
-            part_size: context.config.storage.multipart_chunksize,
-            allow_corrupt: options.allow_corrupt,
-            watch: context.watch(&transfer.counters),
-            monitor: Arc::clone(&context.monitor),
-        };
-        let executed = execution.run(plan).await?;
-        drop(transfer);
-        if !executed.problems.is_empty() {
-            let count = units::counted(executed.problems.len() as u64, "file");
-            let corrupt = executed.problems.iter().any(|problem| problem.contains("Digest.crc32"));
-            let hint = if corrupt {
-                "the SSTables are damaged on this node: nodetool scrub or a repair mends them; --allow-corrupt stores them as they are"
-            } else {
-                "the same command continues the backup once the files can be read"
-            };
-            return Err(Failure::failed(format!("{count} could not be stored; the backup is not finished"))
-                .details(executed.problems)
-                .hint(hint)
-                .into());
-        }
-        let uploaded = units::size(executed.uploaded.bytes);
-        context.monitor.step("upload", &uploaded, upload_begin.elapsed());
-        self.confirm(&executed).await?;
-        Ok(Done { executed, totals })
-    }
-
-    /// The last look before the commit: everything that the manifest will name is there. Somebody else may have deleted
-    /// objects since they were found, or the whole backup.
-    ///
-    /// A full backup owns its folder: what an interrupted run left there and the manifest does not name is garbage.
-    async fn confirm(&self, executed: &Executed) -> anyhow::Result<()> {
-        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
-        let mut expected: HashMap<&str, u64> =
-            executed.manifest.objects().map(|object| (&*object.path, object.size)).collect();
-        let mut leftovers = Vec::new();
-        let mut listing = storage.list(&storage.layout().pool(fqdn, self.pool()));
-        while let Some(object) = listing.try_next().await? {
-            match expected.remove(object.location.as_ref()) {
-                None => leftovers.push(object.location),
-                Some(size) if size == object.size => {}
-                Some(size) => {
-                    let found = storage.name_of(&object.location);
-                    bail!(
-                        "{found} has {} bytes and should have {size}; it was changed while the backup was running",
-                        object.size
-                    );
-                }
-            }
-        }
-        if !expected.is_empty() {
-            let count = units::counted(expected.len() as u64, "object");
-            return Err(Failure::failed(format!("{count} vanished from the storage while the backup was running"))
-                .details(expected.into_keys().map(str::to_owned).take(MOST_NAMED))
-                .hint("a purge or a deletion ran beside it; the same command stores what is missing")
-                .into());
-        }
-        let schema = storage.layout().meta(fqdn, name, Meta::Schema);
-        if storage.head(&schema).await?.is_none() {
-            return Err(Failure::failed(format!("backup {name} of {fqdn} was deleted while it was running"))
-                .hint("the same command begins it anew")
-                .into());
-        }
-        if self.options.mode == BackupMode::Full {
-            storage.delete(leftovers.into_iter().map(ObjectKey::listed).collect()).await?;
-        }
-        Ok(())
-    }
-
-    async fn plan(&self, tables: Vec<SnapshotTable>) -> anyhow::Result<BackupPlan> {
-        let context = self.context;
-        let stored = Arc::new(self.stored_files().await?);
-        let always_compare = self.options.compare_contents;
-        let (layout, fqdn) = (context.storage.layout(), &context.fqdn);
-        Ok(BackupPlan::make(tables, &stored, Rules { layout, fqdn, pool: self.pool(), always_compare }))
-    }
-
-    /// What the pool holds, with what the newest manifests say about it.
-    async fn stored_files(&self) -> anyhow::Result<StoredFiles> {
-        let storage = &self.context.storage;
-        let mut stored = StoredFiles::default();
-        if self.options.mode == BackupMode::Differential {
-            self.add_manifests(&mut stored).await?;
-        }
-        let pool = storage.layout().pool(&self.context.fqdn, self.pool());
-        let mut listing = storage.list(&pool);
-        while let Some(object) = listing.try_next().await? {
-            stored.add_object(&pool, object);
-        }
-        Ok(stored)
-    }
-
-    async fn add_manifests(&self, stored: &mut StoredFiles) -> anyhow::Result<()> {
-        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
-        // Usually the latest marker is enough: one of our manifests says all there is to say.
-        if let Some(name) = storage.latest_name(fqdn).await?
-            && self.add_manifest(stored, &name).await? == Some(true)
-        {
-            return Ok(());
-        }
-        let finished = storage.index_entries().await?.into_iter().filter_map(|entry| match entry.kind {
-            IndexKind::Finished(at) if entry.fqdn == *fqdn => Some((at, entry.name)),
-            _ => None,
-        });
-        let mut finished: Vec<_> = finished.collect();
-        finished.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, name) in finished.into_iter().take(MANIFESTS_READ) {
-            if self.add_manifest(stored, &name).await? == Some(true) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether the manifest says all there is to say: it is about this pool and records our digests throughout.
-    /// `None` where it cannot be used.
-    async fn add_manifest(&self, stored: &mut StoredFiles, name: &BackupName) -> anyhow::Result<Option<bool>> {
-        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
-        let key = storage.layout().meta(fqdn, name, Meta::Manifest);
-        let Some(meta) = storage.head(&key).await? else { return Ok(None) };
-        match storage.manifest(fqdn, name).await {
-            Ok(Some(manifest)) => {
-                let pool = storage.layout().pool(fqdn, self.pool());
-                let in_pool = |path: &str| path.strip_prefix(pool.as_ref()).is_some_and(|rest| rest.starts_with('/'));
-                let ours = manifest.objects().all(|object| object.sha256.is_some())
-                    && manifest.objects().any(|object| in_pool(&object.path));
-                stored.add_manifest(manifest, meta.last_modified);
-                Ok(Some(ours))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => {
-                // Only the knowledge that would spare an upload is lost.
-                tracing::warn!("{}; its files are compared by content", one_line(&error));
-                Ok(None)
-            }
-        }
+        tokio::task::spawn_blocking(walk).await?
     }
 
     /// A snapshot that we took goes in any case. One that was handed to us goes when it is stored: it cannot be taken again.
@@ -548,56 +327,6 @@ impl<'a> NodeBackupRun<'a> {
         }
         snapshot.clear(&self.nodetool).await
     }
-
-    async fn publish(
-        &self,
-        started: i64,
-        facts: &ClusterFacts,
-        done: Done,
-        manifest: bytes::Bytes,
-        begin: Instant,
-    ) -> anyhow::Result<BackupOutcome> {
-        let (context, options) = (self.context, self.options);
-        let backup = async {
-            let backup = context.storage.node_backup(&context.fqdn, &options.name).await?;
-            let backup = NodeBackup { started, ..backup.context("the manifest that was just written is not there")? };
-            let published = Published {
-                tokenmap: facts.tokenmap.to_bytes()?.into(),
-                version: facts.version.clone(),
-                all: done.totals.all,
-                uploaded: done.executed.uploaded,
-            };
-            self.writing().publish(&backup, manifest, &published).await?;
-            anyhow::Ok(backup)
-        };
-        let backup = backup.await.map_err(|error| {
-            Failure::problems(format!(
-                "backup {} of {} is complete, but its index could not be written",
-                options.name, context.fqdn
-            ))
-            .cause(error)
-            .hint("the same command mends the index")
-        })?;
-        Ok(BackupOutcome {
-            name: options.name.clone(),
-            fqdn: context.fqdn.clone(),
-            mode: options.mode,
-            started: backup.started,
-            finished: backup.finished.unwrap_or_default(),
-            all: done.totals.all,
-            uploaded: done.executed.uploaded,
-            kept: done.executed.kept,
-            digests_checked: done.executed.digests_checked,
-            corrupt: done.executed.corrupt,
-            took: begin.elapsed(),
-        })
-    }
-}
-
-fn exists_already(backup: &NodeBackup) -> Failure {
-    let at = units::local_time(backup.finished.unwrap_or_default());
-    Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
-        .hint("take another --backup-name, or delete it first with medusa delete-backup")
 }
 
 /// A snapshot, and whether it was there before this run.
@@ -607,12 +336,6 @@ struct Taken {
     reused: bool,
     /// Those that must be in it.
     tables: Vec<LiveTable>,
-}
-
-#[derive(Debug)]
-struct Done {
-    executed: Executed,
-    totals: Totals,
 }
 
 /// Tables that a snapshot of the whole node must hold.

@@ -26,6 +26,8 @@ pub struct Stored {
     pub md5: Option<Box<str>>,
     /// Of the source file when it was stored or last compared.
     pub mtime: Option<i64>,
+    /// A manifest says that it is there.
+    pub named: bool,
     /// Stored on request although it did not match its digest.
     pub corrupt: bool,
 }
@@ -75,6 +77,7 @@ impl StoredFiles {
             md5: objects.iter().find_map(|object| object.md5.clone()),
             mtime: ours.and_then(|object| object.mtime),
             corrupt: ours.is_some_and(|object| object.corrupt),
+            named: !objects.is_empty(),
             key: ObjectKey::listed(meta.location),
         };
         self.files.entry(place(&table, &file)).or_default().push(stored);

@@ -19,27 +19,32 @@ pub fn inline<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `work` on every item, on so many threads. Results come in no particular order. Nobody receiving any more, the threads
-/// end after the item at hand.
+/// end after the item at hand. On a runtime of one thread, tasks take the place of threads.
 pub fn on_threads<T, R, W, F>(threads: usize, items: Vec<T>, work: W) -> mpsc::Receiver<R>
 where
     T: Send + 'static,
     R: Send + 'static,
     W: Fn(T) -> F + Clone + Send + 'static,
-    F: Future<Output = R>,
+    F: Future<Output = R> + Send + 'static,
 {
     let (sender, results) = mpsc::channel(threads.max(1) * 4);
     let threads = threads.clamp(1, items.len().max(1));
     let items = Arc::new(Mutex::new(items.into_iter()));
     for _ in 0..threads {
         let (items, work, sender, handle) = (Arc::clone(&items), work.clone(), sender.clone(), Handle::current());
-        spawn_blocking(move || {
+        let each = async move {
             let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
             while let Some(item) = next() {
-                if sender.blocking_send(handle.block_on(work(item))).is_err() {
+                if sender.send(work(item).await).await.is_err() {
                     return;
                 }
             }
-        });
+        };
+        if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            tokio::spawn(each);
+        } else {
+            spawn_blocking(move || handle.block_on(each));
+        }
     }
     results
 }

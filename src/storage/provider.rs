@@ -34,6 +34,13 @@ pub fn open(config: &config::Storage) -> Result<Storage, Failure> {
     Ok(Storage { store, layout: Layout::new(config.prefix.clone()), location, local: Some(local), settings })
 }
 
+/// A bucket in any store, for tests that simulate one.
+#[must_use]
+pub fn over(store: Arc<dyn ObjectStore>, prefix: Option<String>, location: &str) -> Storage {
+    let settings = Settings { files_in_flight: 2 };
+    Storage { store, layout: Layout::new(prefix), location: location.to_owned(), local: None, settings }
+}
+
 /// The same bucket behind another store, for tests that make storage fail.
 #[must_use]
 pub fn wrapped(storage: Storage, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Storage {

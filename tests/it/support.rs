@@ -122,16 +122,29 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Random numbers that can be had again: `SEED` in the environment, else the time; printed either way.
+/// `SEED` in the environment, else the time; printed either way.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
+    println!("{test}: SEED={seed}");
+    seed
+}
+
+/// Random numbers that can be had again from their seed.
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
+    /// Seeds that follow each other give numbers that have nothing in common (the finalizer of splitmix64).
+    pub fn new(seed: u64) -> Self {
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(mixed ^ (mixed >> 31))
+    }
+
     pub fn seeded(test: &str) -> Self {
-        let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
-        println!("{test}: SEED={seed}");
-        Self(seed)
+        Self::new(seed(test))
     }
 
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {

@@ -52,16 +52,16 @@ pub struct PurgeOptions {
 
 /// What a command that deletes holds of a node while it works.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Hold<'a> {
     /// The storage's own time.
     pub now: DateTime<Utc>,
-    lease: Option<Lease>,
+    lease: Option<&'a Lease>,
 }
 
-impl Hold {
+impl Hold<'_> {
     /// Fails unless nobody else has taken over.
     pub async fn confirm(&self) -> anyhow::Result<()> {
-        match &self.lease {
+        match self.lease {
             Some(lease) => lease.confirm().await,
             None => Ok(()),
         }
@@ -78,18 +78,17 @@ pub async fn hold<T>(
     fqdn: &Fqdn,
     work: Work,
     dry_run: bool,
-    job: impl AsyncFnOnce(&Hold) -> anyhow::Result<T>,
+    job: impl AsyncFnOnce(&Hold<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     if dry_run {
         return job(&Hold { now: context.now.with_timezone(&Utc), lease: None }).await;
     }
-    let now = context.interrupt.or(context.storage.time()).await?;
     let lease = context.interrupt.or(context.storage.lease(fqdn, work, None)).await?;
-    let hold = Hold { now, lease: Some(lease) };
-    let outcome = job(&hold).await;
-    if let Some(lease) = hold.lease {
-        lease.release().await;
-    }
+    let outcome = match lease.time().await {
+        Ok(now) => job(&Hold { now, lease: Some(&lease) }).await,
+        Err(error) => Err(error),
+    };
+    lease.release().await;
     outcome
 }
 
@@ -279,7 +278,7 @@ impl NodePlan {
     ///
     /// # Errors
     /// Only signals. What goes wrong is told in the outcome, with what had been done before.
-    pub async fn execute(mut self, context: &Context, hold: &Hold) -> anyhow::Result<NodeOutcome> {
+    pub async fn execute(mut self, context: &Context, hold: &Hold<'_>) -> anyhow::Result<NodeOutcome> {
         let (mut deleted, mut swept) = (Amount::default(), Amount::default());
         let garbage = match &mut self.pool {
             PoolPlan::Sweep(state) => std::mem::take(&mut state.garbage),
@@ -312,7 +311,7 @@ impl NodePlan {
     async fn sweep(
         &self,
         context: &Context,
-        hold: &Hold,
+        hold: &Hold<'_>,
         garbage: Vec<(ObjectKey, u64)>,
         swept: &mut Amount,
     ) -> anyhow::Result<Option<String>> {
@@ -486,7 +485,9 @@ pub async fn purge_node(
         if options.dry_run {
             return Ok(NodeOutcome { plan, deleted: Amount::default(), swept: Amount::default(), stopped: None });
         }
-        plan.execute(context, hold).await
+        let outcome = plan.execute(context, hold).await?;
+        context.storage.remove_old_clocks(hold.now).await?;
+        Ok(outcome)
     })
     .await
 }

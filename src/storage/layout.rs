@@ -363,6 +363,10 @@ impl Layout {
         self.key([INDEX, "clock", &run.simple().to_string()])
     }
 
+    pub fn clocks(&self) -> Path {
+        self.key([INDEX, "clock"]).0
+    }
+
     pub fn summary(&self, name: &BackupName, fqdn: &Fqdn) -> ObjectKey {
         self.key([INDEX, "summaries", name.as_str(), &format!("{fqdn}.json")])
     }

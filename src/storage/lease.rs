@@ -292,6 +292,12 @@ impl Lease {
         self.state.renew().await
     }
 
+    /// When it was written last, by the clock of the storage.
+    pub async fn time(&self) -> anyhow::Result<DateTime<Utc>> {
+        let found = self.state.storage.head(&self.state.key).await?;
+        found.map(|object| object.last_modified).ok_or_else(|| self.state.lost().into())
+    }
+
     /// Whether it is certain that somebody else has it, or had it since.
     pub fn is_lost(&self) -> bool {
         self.state.is_lost.load(Ordering::SeqCst)
@@ -319,21 +325,21 @@ impl Drop for Lease {
 }
 
 impl State {
+    fn lost(&self) -> Failure {
+        Failure::failed(format!("the lease of {} was lost to another process", self.fqdn))
+            .hint("this process stood still for too long, or its lease was broken; medusa leases shows who has it now")
+    }
+
     async fn renew(&self) -> anyhow::Result<()> {
         let mut version = self.version.lock().await;
-        let lost = || {
-            Failure::failed(format!("the lease of {} was lost to another process", self.fqdn)).hint(
-                "this process stood still for too long, or its lease was broken; medusa leases shows who has it now",
-            )
-        };
         if self.is_lost.load(Ordering::SeqCst) {
-            return Err(lost().into());
+            return Err(self.lost().into());
         }
         let content = Bytes::from(serde_json::to_vec(&self.terms)?);
         let renewed = self.storage.put_lease(&self.key, content, PutMode::Update(version.clone())).await?;
         let Some(renewed) = renewed else {
             self.is_lost.store(true, Ordering::SeqCst);
-            return Err(lost().into());
+            return Err(self.lost().into());
         };
         *version = renewed;
         Ok(())

@@ -13,7 +13,7 @@ pub mod transfer;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
@@ -39,6 +39,9 @@ impl StorageError {
 }
 
 pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// Nobody needs so long to look at the time.
+const OLD_CLOCK: TimeDelta = TimeDelta::hours(1);
 
 /// What a conditional create found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +158,14 @@ impl Storage {
         let written = self.store.head(key.path()).await.map_err(self.error("look at", key.path()));
         self.delete(vec![key]).await?;
         Ok(written?.last_modified)
+    }
+
+    /// Removes what commands left of [`Self::time`] that were killed.
+    pub async fn remove_old_clocks(&self, now: DateTime<Utc>) -> Result<()> {
+        let objects: Vec<_> = self.list(&self.layout().clocks()).try_collect().await?;
+        let is_old = |object: &ObjectMeta| now.signed_duration_since(object.last_modified) > OLD_CLOCK;
+        let old = objects.into_iter().filter(is_old).map(|object| ObjectKey::listed(object.location));
+        self.delete(old.collect()).await.map(drop)
     }
 
     /// Makes everything durable that was written before. Object stores have nothing to do.

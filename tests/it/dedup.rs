@@ -131,7 +131,7 @@ fn p1_files_that_were_restored_with_other_times_are_read_once() {
         "json",
     ]);
     let plan = plan.json();
-    assert_eq!((plan["compare_files"].as_u64(), plan["keep_files"].as_u64()), (Some(0), Some(2)), "{plan}");
+    assert_eq!((plan["compare"]["files"].as_u64(), plan["keep"]["files"].as_u64()), (Some(0), Some(2)), "{plan}");
 }
 
 #[test]

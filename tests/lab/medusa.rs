@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::node::Node;
-use super::{cache, scratch};
+use super::{cache, scratch, unique};
 
 /// Storage and configuration for one node, and the programs that use it.
 pub struct Medusa {
@@ -95,7 +95,10 @@ impl Medusa {
             }
         }
         let path = self.folder.path().join("medusa.ini");
-        std::fs::write(&path, text).unwrap();
+        // Another command may be reading it.
+        let new = self.folder.path().join(format!("medusa.ini.{}", unique()));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &path).unwrap();
         path
     }
 

@@ -129,11 +129,28 @@ impl Terms {
     const TTL: Duration = Duration::from_mins(2);
     const RENEWAL: Duration = Duration::from_secs(30);
 
-    /// `host node1, process 4711, backs up n1 (backup b1)`
-    fn describe(&self, fqdn: &Fqdn) -> String {
+    /// `process 4711 on node1 backs up n1 (b1)`
+    pub fn describe(&self, fqdn: &Fqdn) -> String {
         let backup = self.backup.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         format!("process {} on {} {} {fqdn}{backup}", self.holder.pid, self.holder.host, self.work.verb())
     }
+}
+
+/// A storage without any space left does not take a lease, and without one nothing can be deleted.
+fn with_way_out(error: StorageError) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    };
+    if !error.chain().any(is_full) {
+        return error;
+    }
+    Failure::failed("the storage is full: there is no space even for a lease")
+        .cause(error)
+        .hint(
+            "remove a folder of index/summaries, which medusa build-index writes again; then medusa purge makes space",
+        )
+        .into()
 }
 
 /// A lease as the storage has it.
@@ -201,7 +218,8 @@ impl Storage {
         let content = Bytes::from(serde_json::to_vec(&terms)?);
         // A lease may go between two looks.
         for _ in 0..3 {
-            if let Some(version) = self.put_lease(&key, content.clone(), PutMode::Create).await? {
+            let created = self.put_lease(&key, content.clone(), PutMode::Create).await.map_err(with_way_out)?;
+            if let Some(version) = created {
                 return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
             }
             let Some(found) = self.find_lease(fqdn).await? else { continue };
@@ -218,8 +236,15 @@ impl Storage {
         Err(Failure::failed(format!("the lease of {fqdn} goes from hand to hand; try again")).into())
     }
 
-    /// The lease of a node. `None`: proven absent.
+    /// The lease of a node. `None`: proven absent. Asks the storage for its time.
     pub async fn find_lease(&self, fqdn: &Fqdn) -> anyhow::Result<Option<Found>> {
+        let Some(mut found) = self.look_at_lease(fqdn).await? else { return Ok(None) };
+        found.is_stale = found.is_stale || self.time().await? > found.until();
+        Ok(Some(found))
+    }
+
+    /// The same without writing anything: only one whose holder is known to be gone is called stale.
+    pub async fn look_at_lease(&self, fqdn: &Fqdn) -> anyhow::Result<Option<Found>> {
         let key = self.layout().lease(fqdn);
         let Some(meta) = self.head(&key).await? else { return Ok(None) };
         let Some(content) = self.read(&key).await? else { return Ok(None) };
@@ -231,8 +256,7 @@ impl Storage {
             is_stale: false,
             version: UpdateVersion { e_tag: meta.e_tag, version: meta.version },
         };
-        let is_gone = found.terms.as_ref().is_some_and(|terms| terms.holder.is_gone());
-        found.is_stale = is_gone || self.time().await? > found.until();
+        found.is_stale = found.terms.as_ref().is_some_and(|terms| terms.holder.is_gone());
         Ok(Some(found))
     }
 

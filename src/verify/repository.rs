@@ -17,7 +17,7 @@ use crate::model::backups::BackupMode;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::summary::Summary;
-use crate::model::units::{counted, size, took};
+use crate::model::units::{counted, local_time, size, took};
 use crate::monitor::Amount;
 use crate::storage::layout::{InIndex, InNode, IndexKind, Meta, ObjectKey, Pool};
 use crate::storage::{Storage, StorageError};
@@ -71,6 +71,7 @@ struct Index {
     entries: BTreeMap<(Fqdn, BackupName), Vec<IndexKind>>,
     summaries: BTreeSet<(Fqdn, BackupName)>,
     latest: BTreeSet<Fqdn>,
+    leases: BTreeSet<Fqdn>,
 }
 
 /// A node with what its manifests name.
@@ -106,6 +107,7 @@ pub async fn check(context: &Context) -> anyhow::Result<RepositoryReport> {
     for (fqdn, name) in index.entries.keys() {
         nodes.entry(fqdn.clone()).or_default().insert(name.clone());
     }
+    check_leases(context, &index, &mut report).await?;
     for (fqdn, names) in &nodes {
         context.interrupt.check()?;
         let mut node = NodeCheck {
@@ -140,12 +142,34 @@ async fn read_index(storage: &Storage, report: &mut RepositoryReport) -> anyhow:
             InIndex::Entry(entry) => index.entries.entry((entry.fqdn, entry.name)).or_default().push(entry.kind),
             InIndex::Summary(name, fqdn) => drop(index.summaries.insert((fqdn, name))),
             InIndex::Latest(fqdn) => drop(index.latest.insert(fqdn)),
-            // A backup may be running.
-            InIndex::Lease(_) => {}
+            InIndex::Lease(fqdn) => drop(index.leases.insert(fqdn)),
             InIndex::Other => report.unknown(&object.location),
         }
     }
     Ok(index)
+}
+
+/// Who works on the bucket, or did. Nothing is written, so the time is that of this host.
+async fn check_leases(context: &Context, index: &Index, report: &mut RepositoryReport) -> anyhow::Result<()> {
+    for fqdn in &index.leases {
+        let Some(found) = context.storage.look_at_lease(fqdn).await? else { continue };
+        let key = context.storage.layout().lease(fqdn);
+        let until = local_time(found.until().timestamp());
+        let is_over = found.is_stale || context.now > found.until();
+        let (what, mend) = match &found.terms {
+            None => (
+                format!("is a lease that cannot be read; it keeps others away until {until}"),
+                format!("then the next command takes it over; medusa leases --break {fqdn} removes it"),
+            ),
+            Some(_) if is_over => ("is a lease that nobody renews".to_owned(), "the next command takes it over".into()),
+            Some(terms) => (
+                format!("is held until {until}: {}", terms.describe(fqdn)),
+                "it goes when that is done, and what is noted here may be what is being done".into(),
+            ),
+        };
+        report.issue(Weight::Note, &key, what, mend);
+    }
+    Ok(())
 }
 
 impl NodeCheck<'_> {

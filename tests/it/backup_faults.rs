@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::OnceLock;
 
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
 use crate::support::{
-    assert_fails, keyspace, listed, load, manifest, manifest_objects, medusa, object_file, program, wait_for,
-    wrap_nodetool,
+    SmallDisk, assert_fails, keyspace, listed, load, manifest, manifest_objects, medusa, object_file, program, signal,
+    wait_for, wrap_nodetool,
 };
 
 /// A node with one loaded keyspace. The tests here only back it up.
@@ -199,11 +199,6 @@ enum Change {
     SameSize,
 }
 
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-}
-
 /// Waits until the process has a file of this name open, and returns its path.
 fn wait_until_it_reads(child: &Child, name: &str) -> PathBuf {
     let mut found = None;
@@ -288,32 +283,6 @@ fn p2_a_full_disk_loses_nothing_and_the_same_command_finishes() {
     disk.grow();
     medusa.ok(&arguments);
     medusa.ok(&["verify", "--backup-name", "full", "--enable-md5-checks"]);
-}
-
-/// A file system of 8 MiB in memory.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Self {
-        as_root(&["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path.to_str().unwrap()]);
-        Self(path.to_owned())
-    }
-
-    fn grow(&self) {
-        as_root(&["mount", "-o", "remount,size=64m", self.0.to_str().unwrap()]);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        as_root(&["umount", "-l", self.0.to_str().unwrap()]);
-    }
-}
-
-fn as_root(command: &[&str]) {
-    let sudo: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
-    let words = [sudo, command].concat();
-    assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?} failed");
 }
 
 #[test]

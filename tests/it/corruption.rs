@@ -58,6 +58,9 @@ const EXPECTED: &str = "\
 | summary | flip, truncate, extend, swap | ok | ok | ok | noted |
 | summary | delete | ok | ok | ok | ok |
 | summary | empty | ok | ok | ok | noted |
+| lease | flip, truncate, extend, swap | ok | ok | ok | noted |
+| lease | delete | ok | ok | ok | ok |
+| lease | empty | ok | ok | ok | noted |
 ";
 
 /// A kind of object: its name in the table, its key, and what `swap` puts into its place.
@@ -65,7 +68,12 @@ struct Kind {
     name: &'static str,
     key: String,
     other: Vec<u8>,
+    /// What is there for this kind only.
+    put: Option<String>,
 }
+
+/// A lease that a process on another machine holds.
+const LEASE: &str = r#"{"version":1,"id":"x","work":"purge","holder":{"host":"other","pid":7,"boot":"x","pid_namespace":"x","started":"1"},"since":1700000000,"ttl":120}"#;
 
 #[test]
 fn p1_every_damage_is_seen_by_the_level_that_promises_it() {
@@ -99,6 +107,9 @@ fn p1_every_damage_is_seen_by_the_level_that_promises_it() {
         for change in CHANGES {
             std::fs::remove_dir_all(copy.base_path()).unwrap();
             copy_bucket(&original, &copy);
+            if let Some(content) = &kind.put {
+                crate::made::put(&copy.bucket(), &kind.key, content);
+            }
             damage(&copy.bucket().join(&kind.key), change, kind);
             let found = outcomes(&copy, &kind.key);
             for (outcome, run) in &found {
@@ -161,9 +172,11 @@ fn kinds(medusa: &Medusa, fqdn: &str, keyspace: &str) -> Vec<Kind> {
         let (own, other) = (read(&key), read(&other));
         assert_ne!(own, other, "{name}");
         assert!(!name.starts_with("data") || own.len() == other.len(), "{name}: {} and {}", own.len(), other.len());
-        Kind { name, key, other }
+        Kind { name, key, other, put: None }
     });
-    kinds.into()
+    let lease = format!("index/leases/{fqdn}.json");
+    let lease = Kind { name: "lease", key: lease, other: read(&kinds[0].key), put: Some(LEASE.into()) };
+    kinds.into_iter().chain([lease]).collect()
 }
 
 /// Damages an object as a disk does: its time of modification stays.

@@ -40,6 +40,7 @@ mod round_trip;
 mod secrets;
 mod simulation;
 mod stopper;
+mod storage_faults;
 mod sudo;
 mod tracer;
 mod verify;

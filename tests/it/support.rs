@@ -282,3 +282,40 @@ pub fn snapshot_folder(data: &Path, tag: &str) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
+
+/// Sends a signal: `TERM`, `INT`.
+pub fn signal(child: &std::process::Child, name: &str) {
+    let sent =
+        std::process::Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// A file system of 8 MiB in memory.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub fn mount(path: &Path) -> Self {
+        as_root(&["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path.to_str().unwrap()]);
+        Self(path.to_owned())
+    }
+
+    pub fn grow(&self) {
+        self.remount("size=64m");
+    }
+
+    pub fn remount(&self, option: &str) {
+        as_root(&["mount", "-o", &format!("remount,{option}"), self.0.to_str().unwrap()]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        as_root(&["umount", "-l", self.0.to_str().unwrap()]);
+    }
+}
+
+fn as_root(command: &[&str]) {
+    let sudo: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
+    let words = [sudo, command].concat();
+    assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?} failed");
+}

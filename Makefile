@@ -40,6 +40,7 @@ $(DENY):
 bench:
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench speed
+	$(CARGO) bench --locked --bench repository
 
 clean:
 	$(CARGO) clean

@@ -1,18 +1,22 @@
 //! First backup, unchanged backup and download, side by side with `cp -r` on the same files: large ones and many small ones.
 //!
+//! Also the same first backup by a build without hashes, digest checks and conditional creates (`benches/unchecked.sh`): what
+//! these cost.
+//!
 //! Interleaved, several rounds, medians. Sizes by environment: `BENCH_LARGE_MIB` (4096), `BENCH_SMALL_FILES` (40000),
 //! `BENCH_ROUNDS` (3).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "this is a measurement")]
 
+mod common;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
+use common::{Measured, median, number, remove, rounds, timed};
 use lab::medusa::Medusa;
 use lab::node::{Node, Options, Release};
 
@@ -28,18 +32,11 @@ struct Files {
     aim: f64,
 }
 
-/// What one run took.
-#[derive(Clone, Copy)]
-struct Measured {
-    time: Duration,
-    /// Largest resident set, KiB; 0 where it was not looked at.
-    memory: u64,
-}
-
 fn main() {
     let node = Node::start(Options::new(Release::V5_0));
     let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("medusa");
     let medusa = Medusa::new(&binary, &node);
+    let unchecked = Medusa::new(&build_unchecked(), &node);
     let large = number("BENCH_LARGE_MIB", 4096);
     let small = number("BENCH_SMALL_FILES", 40_000);
     println!(
@@ -62,16 +59,15 @@ fn main() {
         },
     ];
     for set in &sets {
-        measure(set, &medusa);
+        measure(set, &medusa, &unchecked);
     }
 }
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn rounds() -> usize {
-    usize::try_from(number("BENCH_ROUNDS", 3)).unwrap()
+/// The program without what makes a backup safe.
+fn build_unchecked() -> PathBuf {
+    let built = Command::new(lab::project().join("benches/unchecked.sh")).stderr(Stdio::inherit()).output().unwrap();
+    assert!(built.status.success(), "benches/unchecked.sh failed");
+    String::from_utf8(built.stdout).unwrap().trim().into()
 }
 
 /// A table whose snapshot folder holds generated files that look like SSTables.
@@ -87,9 +83,12 @@ fn generate(node: &Node, name: &str, files: u64, size: u64) -> PathBuf {
     let mut block = vec![0_u8; 1 << 20];
     for file in 1..=files {
         let mut left = size;
-        // A Data.db would want a digest beside it.
-        let component =
+        // Large files are the data of SSTables, with their digests.
+        let is_data = size > SMALL_SIZE;
+        let small =
             ["Index.db", "Filter.db", "Statistics.db", "Summary.db", "TOC.txt"][usize::try_from(file % 5).unwrap()];
+        let component = if is_data { "Data.db" } else { small };
+        let mut crc32 = crc32fast::Hasher::new();
         let mut out = std::fs::File::create(folder.join(format!("nb-{file}-big-{component}"))).unwrap();
         while left > 0 {
             let now = usize::try_from(left.min(block.len() as u64)).unwrap();
@@ -100,15 +99,19 @@ fn generate(node: &Node, name: &str, files: u64, size: u64) -> PathBuf {
                 chunk.copy_from_slice(&state.to_le_bytes());
             }
             out.write_all(&block[..now]).unwrap();
+            crc32.update(&block[..now]);
             left -= now as u64;
+        }
+        if is_data {
+            std::fs::write(folder.join(format!("nb-{file}-big-Digest.crc32")), crc32.finalize().to_string()).unwrap();
         }
     }
     table
 }
 
-fn measure(set: &Files, medusa: &Medusa) {
+fn measure(set: &Files, medusa: &Medusa, unchecked: &Medusa) {
     let mut runs: Vec<(&str, Vec<Measured>)> =
-        ["cp -r", "cp -r, then sync", "first backup", "unchanged backup", "download"]
+        ["cp -r", "cp -r, then sync", "first backup", "unchanged backup", "download", "first backup, unchecked"]
             .map(|what| (what, Vec::new()))
             .into();
     let copy = medusa.folder.path().join("copy");
@@ -137,6 +140,14 @@ fn measure(set: &Files, medusa: &Medusa) {
         runs[4].1.push(timed(set.bytes, &mut medusa.prepare(&arguments)));
         remove(&copy);
         remove(&medusa.bucket());
+
+        let name = format!("{}-{round}-unchecked", set.name);
+        let snapshot = set.table.join("snapshots").join(&name);
+        std::fs::rename(&source, &snapshot).unwrap();
+        let arguments = ["backup-node", "--backup-name", &name, "--use-existing-snapshot", "--keep-snapshot"];
+        runs[5].1.push(timed(set.bytes, &mut unchecked.prepare(&arguments)));
+        std::fs::rename(&snapshot, &source).unwrap();
+        remove(&unchecked.bucket());
     }
     let base = median(&runs[0].1).time.as_secs_f64();
     for (what, measured) in &runs {
@@ -150,62 +161,4 @@ fn measure(set: &Files, medusa: &Medusa) {
         let memory = if middle.memory > 0 { format!("{:.0}", middle.memory as f64 / 1024.0) } else { String::new() };
         println!("{:<8} {what:<34} {seconds:>9.2} {:>9.2} {aim:>10} {memory:>8}", set.name, seconds / base);
     }
-}
-
-fn median(measured: &[Measured]) -> Measured {
-    let mut sorted = measured.to_vec();
-    sorted.sort_by_key(|measured| measured.time);
-    let memory = sorted.iter().map(|measured| measured.memory).max().unwrap_or(0);
-    Measured { memory, ..sorted[sorted.len() / 2] }
-}
-
-/// Runs a command that fills so much page cache to its end, and watches its memory.
-fn timed(bytes: u64, command: &mut Command) -> Measured {
-    settle(bytes);
-    let begin = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut memory = 0;
-    let status = loop {
-        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        let peak =
-            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
-        memory = memory.max(peak.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let time = begin.elapsed();
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    assert!(status.success(), "{command:?} ended with {status}: {said}");
-    if std::env::var_os("BENCH_VERBOSE").is_some() {
-        println!("{said}");
-    }
-    Measured { time, memory }
-}
-
-fn remove(folder: &Path) {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-}
-
-/// Brings disk and memory into the same state before every run. ext4 avoids inodes that were freed in the last five seconds,
-/// which costs whoever creates many files then; and the first use of a page costs much more in a virtual machine than the
-/// next one, so as much memory as a run fills is used and freed right before it.
-fn settle(bytes: u64) {
-    let sync = || assert!(Command::new("sync").status().unwrap().success());
-    sync();
-    std::thread::sleep(Duration::from_secs(6));
-    let ballast = lab::project().join("target/lab/ballast");
-    let zeros = vec![0; 1 << 20];
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    for _ in 0..bytes >> 20 {
-        file.write_all(&zeros).unwrap();
-    }
-    drop(file);
-    sync();
-    std::fs::remove_file(ballast).unwrap();
 }

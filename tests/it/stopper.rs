@@ -1,5 +1,5 @@
-//! A storage that stops at the n-th operation, as the program does when it is killed: that operation has its effect or not,
-//! and nothing works afterwards.
+//! A storage with a fault at the n-th operation. The program is killed there: the operation has its effect or not, and nothing
+//! works afterwards. Or that one operation fails, or returns half of what it should, and the program goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,15 +9,32 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-/// Where a run stops.
+/// What happens at the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    Before,
-    After,
+pub enum Fault {
+    KillBefore,
+    KillAfter,
+    FailBefore,
+    /// It has its effect, and the answer is lost.
+    FailAfter,
+    /// An object is cut in half. Only where one is read.
+    Truncate,
+}
+
+impl Fault {
+    pub const ALL: [Self; 5] = [Self::KillBefore, Self::KillAfter, Self::FailBefore, Self::FailAfter, Self::Truncate];
+
+    fn kills(self) -> bool {
+        matches!(self, Self::KillBefore | Self::KillAfter)
+    }
+
+    fn is_before(self) -> bool {
+        matches!(self, Self::KillBefore | Self::FailBefore)
+    }
 }
 
 /// See the module.
@@ -30,20 +47,20 @@ pub struct Stopper {
 #[derive(Debug)]
 struct State {
     at: usize,
-    stop: Stop,
+    fault: Fault,
     operations: AtomicUsize,
     is_dead: AtomicBool,
+    has_fired: AtomicBool,
 }
 
 impl Stopper {
-    pub fn new(inner: Arc<dyn ObjectStore>, at: usize, stop: Stop) -> Self {
-        let (operations, is_dead) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { inner, state: Arc::new(State { at, stop, operations, is_dead }) }
+    pub fn new(inner: Arc<dyn ObjectStore>, at: usize, fault: Fault) -> Self {
+        let (operations, is_dead, has_fired) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { inner, state: Arc::new(State { at, fault, operations, is_dead, has_fired }) }
     }
 
-    /// Whether it came to the operation at which it stops.
-    pub fn has_stopped(&self) -> bool {
-        self.state.is_dead.load(Ordering::SeqCst)
+    pub fn has_fired(&self) -> bool {
+        self.state.has_fired.load(Ordering::SeqCst)
     }
 }
 
@@ -52,23 +69,35 @@ fn dead() -> Error {
 }
 
 impl State {
-    /// Before the effect. Returns whether to stop after it.
+    /// Before the effect. Returns whether this is the operation.
     fn begin(&self) -> Result<bool> {
         if self.is_dead.load(Ordering::SeqCst) {
             return Err(dead());
         }
         let is_it = self.operations.fetch_add(1, Ordering::SeqCst) == self.at;
-        if is_it {
-            self.is_dead.store(true, Ordering::SeqCst);
-            if self.stop == Stop::Before {
+        if is_it && self.fault != Fault::Truncate {
+            self.has_fired.store(true, Ordering::SeqCst);
+            self.is_dead.store(self.fault.kills(), Ordering::SeqCst);
+            if self.fault.is_before() {
                 return Err(dead());
             }
         }
         Ok(is_it)
     }
 
-    fn end<T>(stops: bool, result: Result<T>) -> Result<T> {
-        if stops { Err(dead()) } else { result }
+    /// After the effect.
+    fn end<T>(&self, is_it: bool, result: Result<T>) -> Result<T> {
+        if is_it && self.fault != Fault::Truncate { Err(dead()) } else { result }
+    }
+
+    async fn truncated(&self, result: GetResult) -> Result<GetResult> {
+        self.has_fired.store(true, Ordering::SeqCst);
+        let (meta, range) = (result.meta.clone(), result.range.clone());
+        let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
+        let mut bytes = result.bytes().await?;
+        bytes.truncate(bytes.len() / 2);
+        let payload = GetResultPayload::Stream(futures::stream::iter([Ok(bytes)]).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 }
 
@@ -81,20 +110,25 @@ impl std::fmt::Display for Stopper {
 #[async_trait]
 impl ObjectStore for Stopper {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let stops = self.state.begin()?;
-        State::end(stops, self.inner.put_opts(location, payload, opts).await)
+        let is_it = self.state.begin()?;
+        self.state.end(is_it, self.inner.put_opts(location, payload, opts).await)
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let stops = self.state.begin()?;
+        let is_it = self.state.begin()?;
         let upload = self.inner.put_multipart_opts(location, opts).await;
         let state = Arc::clone(&self.state);
-        State::end(stops, upload.map(|inner| Box::new(StoppingUpload { inner, state }) as Box<dyn MultipartUpload>))
+        self.state.end(is_it, upload.map(|inner| Box::new(StoppingUpload { inner, state }) as Box<dyn MultipartUpload>))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let stops = self.state.begin()?;
-        State::end(stops, self.inner.get_opts(location, options).await)
+        let is_it = self.state.begin()?;
+        let is_content = !options.head;
+        let result = self.state.end(is_it, self.inner.get_opts(location, options).await)?;
+        if is_it && is_content && result.range.end > result.range.start {
+            return self.state.truncated(result).await;
+        }
+        Ok(result)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -102,10 +136,10 @@ impl ObjectStore for Stopper {
         let delete = move |location: Result<Path>| {
             let (inner, state) = (Arc::clone(&inner), Arc::clone(&state));
             async move {
-                let stops = state.begin()?;
+                let is_it = state.begin()?;
                 let one = futures::stream::iter([location]).boxed();
                 let deleted = inner.delete_stream(one).next().await.unwrap_or_else(|| Err(dead()));
-                State::end(stops, deleted)
+                state.end(is_it, deleted)
             }
         };
         locations.then(delete).boxed()
@@ -113,19 +147,19 @@ impl ObjectStore for Stopper {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.state.begin() {
-            Ok(false) => self.inner.list(prefix),
-            Ok(true) | Err(_) => futures::stream::iter([Err(dead())]).boxed(),
+            Ok(is_it) if !is_it || self.state.fault == Fault::Truncate => self.inner.list(prefix),
+            _ => futures::stream::iter([Err(dead())]).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let stops = self.state.begin()?;
-        State::end(stops, self.inner.list_with_delimiter(prefix).await)
+        let is_it = self.state.begin()?;
+        self.state.end(is_it, self.inner.list_with_delimiter(prefix).await)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let stops = self.state.begin()?;
-        State::end(stops, self.inner.copy_opts(from, to, options).await)
+        let is_it = self.state.begin()?;
+        self.state.end(is_it, self.inner.copy_opts(from, to, options).await)
     }
 }
 
@@ -139,8 +173,8 @@ struct StoppingUpload {
 impl MultipartUpload for StoppingUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         match self.state.begin() {
-            Ok(false) => self.inner.put_part(data),
-            Ok(true) => {
+            Ok(is_it) if !is_it || self.state.fault == Fault::Truncate => self.inner.put_part(data),
+            Ok(_) => {
                 let part = self.inner.put_part(data);
                 Box::pin(async move { part.await.and(Err(dead())) })
             }
@@ -149,8 +183,8 @@ impl MultipartUpload for StoppingUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let stops = self.state.begin()?;
-        State::end(stops, self.inner.complete().await)
+        let is_it = self.state.begin()?;
+        self.state.end(is_it, self.inner.complete().await)
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -138,10 +138,15 @@ impl Medusa {
         self.prepare(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// cassandra-medusa 0.31.0 with the same configuration.
-    pub fn peer(&self, arguments: &[&str]) -> Run {
+    /// cassandra-medusa 0.31.0 with the same configuration, ready to run.
+    pub fn prepare_peer(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&cache("peer/bin/medusa"));
-        finish(command.args(arguments).output().unwrap(), "peer", arguments)
+        command.args(arguments);
+        command
+    }
+
+    pub fn peer(&self, arguments: &[&str]) -> Run {
+        finish(self.prepare_peer(arguments).output().unwrap(), "peer", arguments)
     }
 
     pub fn peer_ok(&self, arguments: &[&str]) -> Run {

@@ -24,7 +24,7 @@ use object_store::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::stopper::Stop;
+use crate::stopper::Fault;
 use crate::support::Random;
 
 /// The longest time from a request to its effect, and from there to the answer.
@@ -87,7 +87,7 @@ impl Bucket {
     }
 
     /// A process that uses it.
-    pub fn client(self: &Arc<Self>, seed: u64, kill: Option<(usize, Stop)>) -> Client {
+    pub fn client(self: &Arc<Self>, seed: u64, kill: Option<(usize, Fault)>) -> Client {
         let process = Process {
             kill,
             random: Mutex::new(Random::new(seed)),
@@ -231,7 +231,7 @@ impl State {
 struct Process {
     random: Mutex<Random>,
     /// It is gone at that request.
-    kill: Option<(usize, Stop)>,
+    kill: Option<(usize, Fault)>,
     requests: AtomicUsize,
     is_dead: AtomicBool,
     death: Notify,
@@ -275,12 +275,12 @@ impl Client {
         let killed = self.process.kill.filter(|(at, _)| *at == number).map(|(_, stop)| stop);
         let until_effect = self.random(SLOWEST);
         self.bucket.wait(until_effect).await;
-        if killed == Some(Stop::Before) || self.process.is_dead.load(Ordering::SeqCst) {
+        if killed == Some(Fault::KillBefore) || self.process.is_dead.load(Ordering::SeqCst) {
             self.die().await;
         }
         let now = self.bucket.now();
         let result = effect(&mut self.bucket.state(), now);
-        if killed == Some(Stop::After) {
+        if killed == Some(Fault::KillAfter) {
             self.die().await;
         }
         let until_answer = self.random(SLOWEST);

@@ -36,13 +36,13 @@ use ::medusa::purge::delete::delete;
 use ::medusa::purge::retention::Policy;
 use ::medusa::purge::{self, NodeOutcome, PoolPlan, PurgeOptions, purge_node};
 use ::medusa::storage::provider;
-use ::medusa::verify::{self, Depth, Fault, VerifyOptions};
+use ::medusa::verify::{self, Depth, VerifyOptions};
 use md5::{Digest as _, Md5};
 use serde_json::json;
 
 use self::bucket::{Bucket, Client};
 use self::data::{Contents, Data};
-use crate::stopper::Stop;
+use crate::stopper::Fault;
 use crate::support::{Random, seed};
 
 const SCHEDULES: u64 = 2_000;
@@ -429,7 +429,7 @@ impl World {
         let mut random = Random::new(self.seed ^ (number + 1) << 40);
         for _ in 0..ACTIONS {
             let kill = (random.below(4) == 0).then(|| {
-                let stop = if random.below(2) == 0 { Stop::Before } else { Stop::After };
+                let stop = if random.below(2) == 0 { Fault::KillBefore } else { Fault::KillAfter };
                 (usize::try_from(random.below(50)).unwrap(), stop)
             });
             let client = self.bucket.client(random.below(u64::from(u32::MAX)), kill);
@@ -503,7 +503,8 @@ impl World {
                 // A full backup does not see all that a killed run left in its folder where listings are behind.
                 let is_tolerated = |node: &verify::NodeReport| {
                     node.is_good()
-                        || (self.is_behind && node.findings.iter().all(|finding| finding.fault == Fault::Unreferenced))
+                        || (self.is_behind
+                            && node.findings.iter().all(|finding| finding.fault == verify::Fault::Unreferenced))
                 };
                 assert!(report.nodes().all(is_tolerated), "SEED={seed}: {report:#?}");
             }

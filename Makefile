@@ -1,14 +1,15 @@
 # make demo   the main job on a real Cassandra: back up, destroy, restore, compare
 # make test   all tests
 # make lint   format, clippy, documentation, licences
-# make bench  speed, side by side with cp -r
+# make bench  speed, side by side with cp -r and cassandra-medusa
+# make schedules  a million random interleavings
 
 CARGO ?= cargo
 DENY := .cache/tools/bin/cargo-deny
 # Tests boot Cassandra nodes of about 0.9 GiB each.
 TEST_THREADS ?= 3
 
-.PHONY: all setup demo test lint bench audit clean
+.PHONY: all setup demo test schedules lint bench audit clean
 
 all:
 	$(CARGO) build --release --locked
@@ -36,6 +37,11 @@ audit: $(DENY)
 
 $(DENY):
 	$(CARGO) install --locked --root .cache/tools cargo-deny --version 0.20.2
+
+# Random interleavings of everything that writes to a bucket. SEED=n runs the same ones again.
+schedules: SCHEDULES ?= 1000000
+schedules:
+	SCHEDULES=$(SCHEDULES) $(CARGO) test --release --locked --test it -- --nocapture simulation::
 
 bench:
 	$(CARGO) build --release --locked

@@ -79,8 +79,9 @@ fn fill(bucket: &Path, nodes: u64, backups: u64, objects: u64) {
         for backup in 0..backups {
             let meta = |file: &str| format!("{fqdn}/b{backup}/meta/{file}");
             put(bucket, &meta("differential"), "differential");
-            put(bucket, &meta("schema.cql"), "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy'};");
-            put(bucket, &meta("schema_internals.cql"), "");
+            for file in ["schema.cql", "schema_internals.cql"] {
+                put(bucket, &meta(file), "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy'};");
+            }
             put(bucket, &meta("tokenmap.json"), &tokenmap);
             put(bucket, &meta("server_version.json"), r#"{"server_type": "cassandra", "release_version": "5.0.9"}"#);
             let first = backup * objects / 10;

@@ -7,7 +7,7 @@
 //!
 //! A crash before `schema.cql` leaves a marker that nobody reads. A crash after it leaves an unfinished backup, which the
 //! same command continues. A crash after the manifest leaves a finished one without a `finished` entry; readers look at
-//! `meta/`, and the same command writes what is missing.
+//! `meta/`, and the same command writes what is missing. A run that loses its lease while it commits takes the manifest back.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -42,8 +42,8 @@ impl Writing<'_> {
         match self.mode {
             BackupMode::Differential => self.create_meta(Meta::Differential, "differential").await?,
             BackupMode::Full => {
-                let marker = self.storage.layout().meta(self.fqdn, self.name, Meta::Differential);
-                self.storage.delete(vec![marker]).await?;
+                let marker = |meta| self.storage.layout().meta(self.fqdn, self.name, meta);
+                self.storage.delete([Meta::Differential, Meta::Incremental].map(marker).into()).await?;
             }
         }
         self.create_meta(Meta::Schema, schema.plain.clone()).await?;

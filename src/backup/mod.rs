@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use self::report::{BackupOutcome, DryRun};
-use self::store::Storing;
+use self::store::{Begun, Storing};
 use crate::cassandra::cql::Cql;
 use crate::cassandra::facts::{self, ClusterFacts, LiveTable, Schema};
 use crate::cassandra::nodetool::Nodetool;
@@ -112,8 +112,7 @@ impl<'a> NodeBackupRun<'a> {
     }
 
     /// # Errors
-    /// The backup is not finished; the same command continues it. Only a failure to write the index comes after the commit,
-    /// and says so.
+    /// The backup is not finished; the same command continues it. What fails after the commit says so.
     pub async fn run(&self) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
         let begin = Instant::now();
@@ -137,8 +136,7 @@ impl<'a> NodeBackupRun<'a> {
         let cql = context.cql(&self.yaml).await?;
         let (facts, schema) = context.interrupt.or(self.gather(&cql)).await?;
         let lease = context.interrupt.or(self.storing().lease()).await?;
-        let resumed = earlier.is_some();
-        let outcome = self.run_under(&lease, &cql, (&facts, &schema), resumed, existing, begin).await;
+        let outcome = self.run_under(&lease, &cql, (&facts, &schema), existing, begin).await;
         lease.release().await;
         outcome
     }
@@ -149,12 +147,11 @@ impl<'a> NodeBackupRun<'a> {
         lease: &Lease,
         cql: &Cql,
         (facts, schema): (&ClusterFacts, &Schema),
-        resumed: bool,
         existing: Option<Snapshot>,
         begin: Instant,
     ) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
-        let started = context.interrupt.or(self.storing().begin(facts, schema)).await?;
+        let Begun { started, resumed } = context.interrupt.or(self.storing().begin(facts, schema)).await?;
         if let Some(patience) = options.stagger {
             let turn = stagger::wait_for_turn(context, facts, &options.name, patience);
             context.interrupt.or(turn).await?;
@@ -164,6 +161,8 @@ impl<'a> NodeBackupRun<'a> {
             None => self.take_snapshot(cql, resumed).await?,
         };
         let work = async {
+            // Waiting for the turn and the snapshot may have taken hours.
+            lease.confirm().await?;
             self.settle_schema(cql, schema, &snapshot, resumed).await?;
             self.storing().store(lease, self.tables(&snapshot).await?).await
         };
@@ -197,12 +196,16 @@ impl<'a> NodeBackupRun<'a> {
         }
         let at = units::local_time(backup.finished.unwrap_or_default());
         context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
-        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
-        if !options.keep_snapshot && snapshot.exists()? {
-            snapshot.clear(&self.nodetool).await?;
-        }
-        let lease = self.context.interrupt.or(self.storing().lease()).await?;
-        let outcome = self.storing().publish_committed(backup, begin).await;
+        let lease = context.interrupt.or(self.storing().lease()).await?;
+        let work = async {
+            self.storing().check_committed().await?;
+            let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
+            if !options.keep_snapshot && snapshot.exists()? {
+                snapshot.clear(&self.nodetool).await?;
+            }
+            self.storing().publish_committed(backup, begin).await
+        };
+        let outcome = work.await;
         lease.release().await;
         outcome
     }

@@ -1,13 +1,13 @@
 //! The storage's side of one node's backup: everything but Cassandra and the snapshot.
 //!
-//! All of it happens under the lease of the node. Whoever holds it and reads a manifest knows that the objects in it stay:
-//! deletions need the lease, too. So only of objects that no manifest named it is asked again whether they are there.
+//! Everything that writes happens under the lease of the node. Whoever holds it and reads a manifest knows that the objects in it stay:
+//! our deletions need the lease, too. So only of objects that no manifest named it is asked again whether they are there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
@@ -34,11 +34,20 @@ const MANIFESTS_READ: usize = 5;
 /// Vanished objects that are named.
 const MOST_NAMED: usize = 100;
 
-/// See the module. The calls come in the order in which they stand here.
+/// See the module. A backup calls `lease`, `begin`, `store`, `commit` and `publish`, in this order.
 #[derive(Debug, Clone, Copy)]
 pub struct Storing<'a> {
     pub context: &'a Context,
     pub options: &'a BackupOptions,
+}
+
+/// A backup that exists and is not finished.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// Unix seconds.
+    pub started: i64,
+    /// Another run began it.
+    pub resumed: bool,
 }
 
 /// What is stored, before it is committed.
@@ -84,13 +93,15 @@ impl Storing<'_> {
         self.context.storage.lease(&self.context.fqdn, Work::Backup, Some(&self.options.name)).await
     }
 
-    /// Makes the backup exist, or goes on with the one that was begun. Returns when it was started, Unix seconds.
-    pub async fn begin(&self, facts: &ClusterFacts, schema: &Schema) -> anyhow::Result<i64> {
-        // Another run may have come to its end before the lease was ours.
-        if let Some(backup) = self.begun().await?.filter(|backup| backup.finished.is_some()) {
-            return Err(exists_already(&backup).into());
+    /// Makes the backup exist, or goes on with the one that was begun.
+    pub async fn begin(&self, facts: &ClusterFacts, schema: &Schema) -> anyhow::Result<Begun> {
+        // Another run may have come to its end, or deleted it, before the lease was ours.
+        let earlier = self.begun().await?;
+        if let Some(backup) = earlier.as_ref().filter(|backup| backup.finished.is_some()) {
+            return Err(exists_already(backup).into());
         }
-        self.writing().begin(facts, schema).await
+        let started = self.writing().begin(facts, schema).await?;
+        Ok(Begun { started, resumed: earlier.is_some() })
     }
 
     /// Plans, uploads, and makes sure that everything is there. What is left to do is to commit.
@@ -133,6 +144,8 @@ impl Storing<'_> {
         }
         let uploaded = units::size(executed.uploaded.bytes);
         context.monitor.step("upload", &uploaded, upload_begin.elapsed());
+        // What comes now deletes. Another run may have finished this very backup since.
+        lease.confirm().await?;
         self.confirm(&executed.manifest).await?;
         lease.confirm().await?;
         Ok(Done { executed, totals })
@@ -145,6 +158,13 @@ impl Storing<'_> {
     async fn confirm(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
         let seen = self.compare(manifest).await?;
+        if !seen.changed.is_empty() {
+            let count = units::counted(seen.changed.len() as u64, "object");
+            return Err(Failure::failed(format!("{count} changed in the storage while the backup was running"))
+                .details(seen.changed.into_iter().take(MOST_NAMED))
+                .hint("cassandra-medusa overwrites objects; the same command stores what is missing")
+                .into());
+        }
         if !seen.missing.is_empty() {
             let count = units::counted(seen.missing.len() as u64, "object");
             return Err(Failure::failed(format!("{count} vanished from the storage while the backup was running"))
@@ -182,11 +202,7 @@ impl Storing<'_> {
             match storage.head(&storage.layout().recorded(fqdn, path)?).await? {
                 None => seen.missing.push(path.to_owned()),
                 Some(found) if found.size == size => {}
-                Some(found) => bail!(
-                    "{} has {} bytes and should have {size}; it was changed while the backup was running",
-                    storage.name_of(&found.location),
-                    found.size
-                ),
+                Some(found) => seen.changed.push(format!("{path} has {} bytes and should have {size}", found.size)),
             }
         }
         Ok(seen)
@@ -202,8 +218,10 @@ impl Storing<'_> {
         if let Err(error) = lease.confirm().await
             && lease.is_lost()
         {
-            self.writing().withdraw().await?;
             let (name, fqdn) = (&self.options.name, &self.context.fqdn);
+            self.writing().withdraw().await.with_context(|| {
+                format!("{error}; the manifest of {name} should not stay, and could not be removed: verify it")
+            })?;
             return Err(Failure::failed(format!("backup {name} of {fqdn} could not be finished"))
                 .cause(error)
                 .hint("the same command continues it")
@@ -258,22 +276,32 @@ impl Storing<'_> {
         })
     }
 
-    /// Publishes a backup of a run that was killed after the commit.
+    /// Compares a backup of a run that was killed after the commit with the pool: that run may have lost its lease.
     ///
     /// # Errors
-    /// There is nothing to do, because the name is taken; or the backup has lost objects.
-    pub async fn publish_committed(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
+    /// The backup has lost objects.
+    pub async fn check_committed(&self) -> anyhow::Result<()> {
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
         let manifest = storage.manifest(fqdn, name).await?.context("the manifest was there and is gone")?;
-        let missing = self.compare(&manifest).await?.missing;
-        if !missing.is_empty() {
-            let count = units::counted(missing.len() as u64, "object");
-            return Err(Failure::problems(format!("backup {name} of {fqdn} was finished and has lost {count}"))
-                .details(missing.into_iter().take(MOST_NAMED))
-                .hint("delete it with medusa delete-backup, and take it again")
-                .into());
+        let Seen { missing, changed, .. } = self.compare(&manifest).await?;
+        let lost: Vec<_> = missing.into_iter().map(|path| format!("{path} is gone")).chain(changed).collect();
+        if lost.is_empty() {
+            return Ok(());
         }
+        let count = units::counted(lost.len() as u64, "object");
+        Err(Failure::problems(format!("backup {name} of {fqdn} was finished and has lost {count}"))
+            .details(lost.into_iter().take(MOST_NAMED))
+            .hint("delete it with medusa delete-backup, and take it again")
+            .into())
+    }
+
+    /// Publishes a backup of a run that was killed after the commit.
+    pub async fn publish_committed(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
+        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
         let manifest = self.writing().publish_stored(backup).await?;
+        // Its run may be alive after all, and have taken the commit back.
+        let key = storage.layout().meta(fqdn, name, Meta::Manifest);
+        storage.head(&key).await?.context("the run that finished it has taken its manifest back; try again")?;
         let all = Amount { files: manifest.object_count(), bytes: manifest.total_bytes() };
         Ok(BackupOutcome {
             name: backup.name.clone(),
@@ -381,6 +409,8 @@ impl Storing<'_> {
 struct Seen {
     unnamed: Vec<ObjectKey>,
     missing: Vec<String>,
+    /// Of another size.
+    changed: Vec<String>,
 }
 
 pub(super) fn exists_already(backup: &NodeBackup) -> Failure {

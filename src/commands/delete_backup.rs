@@ -1,6 +1,6 @@
 //! `delete-backup`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use clap::Args;
 use serde_json::json;
@@ -97,8 +97,12 @@ impl DeleteBackupArgs {
 
 /// The nodes that have a backup of that name.
 async fn holders(storage: &Storage, name: &BackupName) -> anyhow::Result<Vec<Fqdn>> {
+    // Also of what an interrupted deletion left.
+    let indexed =
+        storage.index_entries().await?.into_iter().filter(|entry| entry.name == *name).map(|entry| entry.fqdn);
     let backup = listing::cluster_backup(storage, name).await?;
-    Ok(backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn).collect())
+    let nodes = backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn);
+    Ok(indexed.chain(nodes).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 async fn nothing_to_delete(context: &Context, name: &BackupName) -> anyhow::Result<Failure> {

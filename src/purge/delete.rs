@@ -18,6 +18,9 @@ use crate::storage::Storage;
 use crate::storage::layout::{IndexKind, Layout, Meta, ObjectKey};
 use crate::storage::lease::Work;
 
+/// Objects that are deleted before the lease is confirmed again.
+pub(super) const BATCH: usize = 10_000;
+
 /// Everything that belongs to one node's backup, in the order of deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletePlan {
@@ -121,10 +124,14 @@ impl DeletePlan {
         self.amount.files == 0
     }
 
-    /// Deletes, and points the latest marker to another backup if it named this one.
-    pub async fn execute(self, storage: &Storage) -> anyhow::Result<()> {
+    /// Deletes, and points the latest marker to another backup if it named this one. `is_ours` fails if the lease was lost: then
+    /// another run may be using what is left.
+    pub async fn execute(self, storage: &Storage, is_ours: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         for keys in [self.first, self.manifest, self.folder, self.schema, self.last] {
-            storage.delete(keys).await?;
+            for keys in keys.chunks(BATCH) {
+                is_ours().await?;
+                storage.delete(keys.to_vec()).await?;
+            }
         }
         if storage.latest_name(&self.fqdn).await?.as_ref() == Some(&self.name) {
             move_latest_marker(storage, &self.fqdn).await?;
@@ -138,7 +145,7 @@ pub async fn delete(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow
     let lease = storage.lease(fqdn, Work::Delete, Some(name)).await?;
     let work = async {
         let plan = DeletePlan::gather(storage, name, fqdn).await?;
-        plan.clone().execute(storage).await?;
+        plan.clone().execute(storage, || lease.confirm()).await?;
         Ok(plan)
     };
     let deleted = work.await;
@@ -151,12 +158,19 @@ async fn move_latest_marker(storage: &Storage, fqdn: &Fqdn) -> anyhow::Result<()
     let layout = storage.layout();
     let backups = listing::cluster_backups(storage, None).await?;
     let nodes = backups.iter().filter_map(|backup| backup.node(fqdn.as_str())).filter(|node| node.finished.is_some());
-    let tokenmap = match nodes.max_by_key(|node| node.finished) {
-        Some(latest) => {
-            storage.read(&layout.meta(fqdn, &latest.name, Meta::Tokenmap)).await?.map(|tokens| (latest, tokens))
+    let mut newest_first: Vec<_> = nodes.collect();
+    newest_first.sort_by_key(|node| std::cmp::Reverse(node.finished));
+    let mut tokenmap = None;
+    for node in newest_first {
+        // The index may remember what is gone.
+        if storage.meta_state(fqdn, &node.name).await?.manifest.is_none() {
+            continue;
         }
-        None => None,
-    };
+        if let Some(found) = storage.read(&layout.meta(fqdn, &node.name, Meta::Tokenmap)).await? {
+            tokenmap = Some((node, found));
+            break;
+        }
+    }
     match tokenmap {
         Some((latest, tokenmap)) => {
             storage.replace(&layout.latest_tokenmap(fqdn), tokenmap).await?;

@@ -22,7 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::monitor::Silent;
 use crate::storage::provider;
 
-/// What happens when an object is read or deleted.
+/// What happens when the content of an object is read, or an object deleted.
 pub(crate) type Hook = Box<dyn Fn(&Path) -> Option<Error> + Send + Sync>;
 
 /// A store that asks a hook before it reads, and another one before it deletes.
@@ -55,7 +55,8 @@ impl ObjectStore for Hooked {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        match (self.read)(location) {
+        let error = if options.head { None } else { (self.read)(location) };
+        match error {
             Some(error) => Err(error),
             None => self.inner.get_opts(location, options).await,
         }

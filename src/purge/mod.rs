@@ -4,7 +4,7 @@
 //! manifest names and what is older than the grace period may go. The backups go first, one by one; then the node is looked at
 //! again, and only if no backup was begun or finished since the manifests were read, the objects of the pool go.
 //!
-//! What is not known is not deleted: if the manifest of one backup of the node is missing or cannot be used, or if the storage
+//! What is not known is not deleted: if the manifest of one backup of the node that the index calls finished is missing, or one cannot be used, or if the storage
 //! answers anything but "found" or "not there", the pool stays as it is.
 
 pub mod decommissioned;
@@ -21,7 +21,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 
-use self::delete::DeletePlan;
+use self::delete::{BATCH, DeletePlan};
 use self::pool::{Named, PoolState};
 use self::retention::{Candidate, DAY, Keep, Policy, Verdict, decide};
 use crate::context::Context;
@@ -35,9 +35,6 @@ use crate::storage::backups::MetaState;
 use crate::storage::layout::{IndexEntry, IndexKind, ObjectKey};
 use crate::storage::lease::{Lease, Work};
 use crate::storage::{self, Storage};
-
-/// Objects of a pool that are deleted before the node is looked at again.
-const BATCH: usize = 10_000;
 
 /// An unfinished backup that was begun less than so many seconds ago may be running. What it takes over from the pool may be
 /// old, and no manifest names it yet. Only for backups that take no lease, those of cassandra-medusa among them.
@@ -230,7 +227,7 @@ impl NodePlan {
         let seen = storage.backup_folders(fqdn).await?;
         let mut backups = judge(bucket, &seen, policy, now.timestamp());
         let (mut named, mut refusals) = (Named::default(), Vec::new());
-        if let Some(hidden) = hidden_backup(storage, fqdn, &seen).await? {
+        if let Some(hidden) = hidden_backup(storage, bucket, fqdn, &seen).await? {
             refusals.push(format!("backup {hidden} exists, and the listing does not show it: the storage is behind"));
         }
         let mut unread = names_of_manifests(bucket, fqdn, &seen);
@@ -293,7 +290,7 @@ impl NodePlan {
                 }
                 let plan = DeletePlan::gather(&context.storage, &name, &self.fqdn).await?;
                 let amount = plan.amount;
-                plan.execute(&context.storage).await?;
+                plan.execute(&context.storage, || hold.confirm()).await?;
                 deleted.files += amount.files;
                 deleted.bytes += amount.bytes;
             }
@@ -301,7 +298,7 @@ impl NodePlan {
         };
         let stopped = match work.await {
             Ok(stopped) => stopped,
-            Err(error) if context.interrupt.is_raised() => return Err(error),
+            Err(_) if context.interrupt.is_raised() => return Err(context.interrupt.failure().into()),
             Err(error) => Some(one_line(&error)),
         };
         Ok(NodeOutcome { plan: self, deleted, swept, stopped })
@@ -416,14 +413,21 @@ async fn is_indexed_as_finished(storage: &Storage, fqdn: &Fqdn, name: &BackupNam
     Ok(false)
 }
 
-/// The backup that was finished last, if it exists and the listing of the node's folders does not show it.
-async fn hidden_backup(storage: &Storage, fqdn: &Fqdn, seen: &[MetaState]) -> anyhow::Result<Option<BackupName>> {
-    let Some(latest) = storage.latest_name(fqdn).await? else { return Ok(None) };
-    if seen.iter().any(|state| state.name == latest) {
-        return Ok(None);
+/// A finished backup that the index or the latest marker names and the listing of the node's folders does not show.
+async fn hidden_backup(
+    storage: &Storage,
+    bucket: &Bucket,
+    fqdn: &Fqdn,
+    seen: &[MetaState],
+) -> anyhow::Result<Option<BackupName>> {
+    let indexed = bucket.index.get(fqdn).into_iter().flatten().map(|(name, _)| name.clone());
+    let names: BTreeSet<_> = storage.latest_name(fqdn).await?.into_iter().chain(indexed).collect();
+    for name in names.into_iter().filter(|name| seen.iter().all(|state| state.name != *name)) {
+        if storage.meta_state(fqdn, &name).await?.manifest.is_some() {
+            return Ok(Some(name));
+        }
     }
-    let is_there = storage.meta_state(fqdn, &latest).await?.manifest.is_some();
-    Ok(is_there.then_some(latest))
+    Ok(None)
 }
 
 /// An unfinished backup that stays and may be running.
@@ -486,7 +490,9 @@ pub async fn purge_node(
             return Ok(NodeOutcome { plan, deleted: Amount::default(), swept: Amount::default(), stopped: None });
         }
         let outcome = plan.execute(context, hold).await?;
-        context.storage.remove_old_clocks(hold.now).await?;
+        if let Err(error) = context.storage.remove_old_clocks(hold.now).await {
+            tracing::warn!("{}", one_line(&error.into()));
+        }
         Ok(outcome)
     })
     .await

@@ -20,14 +20,15 @@ pub fn inline<T>(work: impl FnOnce() -> T) -> T {
 
 /// Runs `work` on every item, on so many threads. Results come in no particular order. Nobody receiving any more, the threads
 /// end after the item at hand. On a runtime of one thread, tasks take the place of threads.
-pub fn on_threads<T, R, W, F>(threads: usize, items: Vec<T>, work: W) -> mpsc::Receiver<R>
+pub fn on_threads<T, R, W, F>(threads: usize, items: Vec<T>, work: W) -> Results<R>
 where
     T: Send + 'static,
     R: Send + 'static,
     W: Fn(T) -> F + Clone + Send + 'static,
     F: Future<Output = R> + Send + 'static,
 {
-    let (sender, results) = mpsc::channel(threads.max(1) * 4);
+    let expected = items.len();
+    let (sender, receiver) = mpsc::channel(threads.max(1) * 4);
     let threads = threads.clamp(1, items.len().max(1));
     let items = Arc::new(Mutex::new(items.into_iter()));
     for _ in 0..threads {
@@ -46,7 +47,29 @@ where
             spawn_blocking(move || handle.block_on(each));
         }
     }
-    results
+    Results { receiver, missing: expected }
+}
+
+/// What workers return.
+#[derive(Debug)]
+pub struct Results<R> {
+    receiver: mpsc::Receiver<R>,
+    missing: usize,
+}
+
+impl<R> Results<R> {
+    /// The next one. `None`: all items are done.
+    ///
+    /// # Panics
+    /// A worker panicked. Its item must not be taken for done.
+    pub async fn recv(&mut self) -> Option<R> {
+        let result = self.receiver.recv().await;
+        match &result {
+            Some(_) => self.missing -= 1,
+            None => assert!(self.missing == 0, "a worker came to no result"),
+        }
+        result
+    }
 }
 
 #[cfg(test)]

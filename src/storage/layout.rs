@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Ours: `P/F/data/K/T/<content>/[.index/]file` where the key is taken by other content, `meta/schema_internals.cql`, and
-//! `P/index/summaries/N/F.json`. For a moment `P/index/clock/…`: an object that is written to learn the storage's time.
+//! `P/index/summaries/N/F.json`. While somebody writes `P/index/leases/F.json`, and for a moment `P/index/clock/…`: an object that
+//! is written to learn the storage's time.
 
 use std::fmt;
 
@@ -121,6 +122,8 @@ pub enum InIndex {
     Latest(Fqdn),
     /// Of a command that runs, or was killed.
     Lease(Fqdn),
+    /// Left by a command that was killed while it looked at the time.
+    Clock,
     Other,
 }
 
@@ -221,11 +224,6 @@ impl Layout {
         self.key([fqdn.as_str(), name.as_str()]).0
     }
 
-    /// What says that a node backup exists and what it is.
-    pub fn meta_folder(&self, fqdn: &Fqdn, name: &BackupName) -> Path {
-        self.key([fqdn.as_str(), name.as_str(), "meta"]).0
-    }
-
     pub fn meta(&self, fqdn: &Fqdn, name: &BackupName, meta: Meta) -> ObjectKey {
         self.key([fqdn.as_str(), name.as_str(), "meta", meta.file()])
     }
@@ -286,6 +284,7 @@ impl Layout {
         let below: Vec<_> = below.collect();
         let found = match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
             ["latest_backup", fqdn, "tokenmap.json" | "backup_name.txt"] => Fqdn::new(fqdn).ok().map(InIndex::Latest),
+            ["clock", _] => Some(InIndex::Clock),
             ["summaries", name, file] => file
                 .strip_suffix(".json")
                 .and_then(|fqdn| Some(InIndex::Summary(BackupName::existing(name).ok()?, Fqdn::new(fqdn).ok()?))),

@@ -10,6 +10,7 @@
 //! A crash leaves the lease. The next command on the same machine sees that its holder is gone; any other one waits until it
 //! is stale, or is told to break it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -137,10 +138,10 @@ impl Terms {
 }
 
 /// A storage without any space left does not take a lease, and without one nothing can be deleted.
-fn with_way_out(error: StorageError) -> anyhow::Error {
-    let error = anyhow::Error::from(error);
+fn with_way_out(error: anyhow::Error) -> anyhow::Error {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
     };
     if !error.chain().any(is_full) {
         return error;
@@ -168,6 +169,11 @@ pub struct Found {
 impl Found {
     pub fn until(&self) -> DateTime<Utc> {
         self.renewed + self.terms.as_ref().map_or(Terms::TTL, |terms| Duration::from_secs(terms.ttl))
+    }
+
+    /// Whether it was written by who has these terms.
+    fn is_of(&self, terms: &Terms) -> bool {
+        self.terms.as_ref().is_some_and(|found| found.id == terms.id)
     }
 
     fn failure(&self) -> Failure {
@@ -218,11 +224,16 @@ impl Storage {
         let content = Bytes::from(serde_json::to_vec(&terms)?);
         // A lease may go between two looks.
         for _ in 0..3 {
-            let created = self.put_lease(&key, content.clone(), PutMode::Create).await.map_err(with_way_out)?;
+            let created = self.put_lease(&key, content.clone(), PutMode::Create).await;
+            let created = created.map_err(|error| with_way_out(error.into()))?;
             if let Some(version) = created {
                 return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
             }
-            let Some(found) = self.find_lease(fqdn).await? else { continue };
+            let Some(found) = self.find_lease(fqdn).await.map_err(with_way_out)? else { continue };
+            if found.is_of(&terms) {
+                // The answer to the request was lost.
+                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, found.version));
+            }
             if !found.is_stale {
                 return Err(found.failure().into());
             }
@@ -328,15 +339,24 @@ impl Lease {
     }
 
     /// Gives the lease back. What cannot be given back becomes stale.
-    pub async fn release(self) {
-        let state = &self.state;
+    pub async fn release(mut self) {
+        let state = Arc::clone(&self.state);
         // A renewal that is under way ends first: whether it had its effect would not be known.
         let version = state.version.lock().await;
         self.renewal.abort();
+        drop((&mut self.renewal).await);
         drop(version);
-        if state.renew().await.is_ok()
-            && let Err(error) = state.storage.delete(vec![state.key.clone()]).await
-        {
+        // A full disk does not take a renewal. It is a lease of ours even so.
+        let is_ours = match state.renew().await {
+            Ok(()) => true,
+            Err(_) if self.is_lost() => false,
+            Err(_) => state
+                .storage
+                .look_at_lease(&state.fqdn)
+                .await
+                .is_ok_and(|found| found.is_some_and(|found| found.is_of(&state.terms))),
+        };
+        if is_ours && let Err(error) = state.storage.delete(vec![state.key.clone()]).await {
             tracing::warn!("{}", crate::error::one_line(&error.into()));
         }
     }
@@ -360,7 +380,15 @@ impl State {
             return Err(self.lost().into());
         }
         let content = Bytes::from(serde_json::to_vec(&self.terms)?);
-        let renewed = self.storage.put_lease(&self.key, content, PutMode::Update(version.clone())).await?;
+        let mode = PutMode::Update(version.clone());
+        let mut renewed = self.storage.put_lease(&self.key, content.clone(), mode).await?;
+        if renewed.is_none()
+            && let Some(found) = self.storage.look_at_lease(&self.fqdn).await?
+            && found.is_of(&self.terms)
+        {
+            // The answer to an earlier renewal was lost.
+            renewed = self.storage.put_lease(&self.key, content, PutMode::Update(found.version)).await?;
+        }
         let Some(renewed) = renewed else {
             self.is_lost.store(true, Ordering::SeqCst);
             return Err(self.lost().into());

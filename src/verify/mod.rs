@@ -243,7 +243,15 @@ async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<Fou
     if nodes.is_empty() && failed.is_empty() {
         return Ok(None);
     }
-    let tokenmap = if nodes.is_empty() { Tokenmap::default() } else { listing::tokenmap(storage, &nodes).await? };
+    let mut tokenmap = Ok(Tokenmap::default());
+    for node in &nodes {
+        tokenmap = listing::tokenmap(storage, std::slice::from_ref(node)).await;
+        // One node whose storage fails is told with the node.
+        if tokenmap.is_ok() {
+            break;
+        }
+    }
+    let tokenmap = tokenmap?;
     Ok(Some(Found { backup: ClusterBackup { name: name.clone(), nodes, tokenmap }, failed }))
 }
 

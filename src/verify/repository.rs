@@ -143,6 +143,10 @@ async fn read_index(storage: &Storage, report: &mut RepositoryReport) -> anyhow:
             InIndex::Summary(name, fqdn) => drop(index.summaries.insert((fqdn, name))),
             InIndex::Latest(fqdn) => drop(index.latest.insert(fqdn)),
             InIndex::Lease(fqdn) => drop(index.leases.insert(fqdn)),
+            InIndex::Clock => {
+                let what = "was left by a command that was killed";
+                report.issue(Weight::Note, &object.location, what, "medusa purge removes it");
+            }
             InIndex::Other => report.unknown(&object.location),
         }
     }
@@ -152,16 +156,25 @@ async fn read_index(storage: &Storage, report: &mut RepositoryReport) -> anyhow:
 /// Who works on the bucket, or did. Nothing is written, so the time is that of this host.
 async fn check_leases(context: &Context, index: &Index, report: &mut RepositoryReport) -> anyhow::Result<()> {
     for fqdn in &index.leases {
-        let Some(found) = context.storage.look_at_lease(fqdn).await? else { continue };
+        context.interrupt.check()?;
         let key = context.storage.layout().lease(fqdn);
+        let found = match context.storage.look_at_lease(fqdn).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error) => {
+                let what = format!("could not be read: {}", one_line(&error));
+                report.issue(Weight::Note, &key, what, "look at the storage");
+                continue;
+            }
+        };
         let until = local_time(found.until().timestamp());
         let is_over = found.is_stale || context.now > found.until();
         let (what, mend) = match &found.terms {
+            _ if is_over => ("is a lease that nobody renews".to_owned(), "the next command takes it over".into()),
             None => (
                 format!("is a lease that cannot be read; it keeps others away until {until}"),
                 format!("then the next command takes it over; medusa leases --break {fqdn} removes it"),
             ),
-            Some(_) if is_over => ("is a lease that nobody renews".to_owned(), "the next command takes it over".into()),
             Some(terms) => (
                 format!("is held until {until}: {}", terms.describe(fqdn)),
                 "it goes when that is done, and what is noted here may be what is being done".into(),

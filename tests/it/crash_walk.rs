@@ -273,7 +273,7 @@ fn after_deletion(world: &World, context: &Context) {
         assert!(world.check(context).await.contains(&"b1".to_owned()));
         let name = BackupName::new("b2").unwrap();
         let plan = DeletePlan::gather(&context.storage, &name, &world.fqdn).await.unwrap();
-        plan.execute(&context.storage).await.unwrap();
+        plan.execute(&context.storage, async || Ok(())).await.unwrap();
         assert_eq!(world.check(context).await, ["b1"]);
         assert!(DeletePlan::gather(&context.storage, &name, &world.fqdn).await.unwrap().is_empty());
         let shown = listing::cluster_backups(&context.storage, None).await.unwrap();
@@ -288,7 +288,7 @@ fn walk_deletion(mode: BackupMode) {
         let fqdn = fqdn.clone();
         async move {
             let plan = DeletePlan::gather(&context.storage, &BackupName::new("b2").unwrap(), &fqdn).await?;
-            plan.execute(&context.storage).await
+            plan.execute(&context.storage, async || Ok(())).await
         }
     };
     let operations = walk(&world, run, |world, context| after_deletion(world, &context));

@@ -234,12 +234,17 @@ impl World {
         let lease = storing.lease().await?;
         let work = async {
             if let Some(backup) = storing.begun().await?.filter(|backup| backup.finished.is_some()) {
+                storing.check_committed().await?;
                 storing.publish_committed(&backup, std::time::Instant::now()).await?;
+                self.bucket.acknowledge(&Self::manifest_key(node, &name));
                 return Ok(());
             }
             let begun = self.bucket.now();
-            let started = storing.begin(&facts, &schema).await?;
-            client.pause(1 + random.below(5_000)).await;
+            let started = storing.begin(&facts, &schema).await?.started;
+            // At times somebody stands still for longer than a lease lasts.
+            let pause = if random.below(10) == 0 { 300_000 } else { 5_000 };
+            client.pause(1 + random.below(pause)).await;
+            lease.confirm().await?;
             let tables = {
                 let mut model = self.model.lock().unwrap();
                 let data = model.data.entry(node).or_default();

@@ -121,15 +121,22 @@ fn p3_a_purge_that_is_interrupted_is_finished_by_the_next_one() {
     const GARBAGE: usize = 60_000;
     let medusa = three_backups();
     fill(&medusa);
-    for number in 0..GARBAGE {
-        fs::write(medusa.bucket().join(format!("{NODE}/data/ks/{TABLE}/nb-{number}-big-Index.db")), "").unwrap();
-    }
-    let child = medusa.spawn(&["purge"]);
-    wait_for("the purge", || pool_files(&medusa) < GARBAGE);
-    signal(&child, "TERM");
-    let run = ended(child, &["purge"]);
-    assert_fails(&run, 143, &["interrupted by SIGTERM"]);
-    assert!(pool_files(&medusa) > 2, "it was quicker than the signal");
+    // It may be quicker than the signal.
+    let interrupted = (0..5).any(|_| {
+        for number in 0..GARBAGE {
+            fs::write(medusa.bucket().join(format!("{NODE}/data/ks/{TABLE}/nb-{number}-big-Index.db")), "").unwrap();
+        }
+        let child = medusa.spawn(&["purge"]);
+        wait_for("the purge", || pool_files(&medusa) < GARBAGE);
+        signal(&child, "TERM");
+        let run = ended(child, &["purge"]);
+        let interrupted = run.code != 0;
+        if interrupted {
+            assert_fails(&run, 143, &["interrupted by SIGTERM"]);
+        }
+        interrupted
+    });
+    assert!(interrupted, "it was always quicker than the signal");
     assert!(!medusa.bucket().join(format!("index/leases/{NODE}.json")).exists());
     medusa.ok(&["verify", "--backup-name", "b3", "--read-data"]);
 

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cql::Session;
-use super::{cache, project, scratch, unique};
+use super::{cache, project, scratch};
 
 /// Releases that the lab can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,8 +350,10 @@ fn is_zombie(pid: &str) -> bool {
 
 /// An address of the loopback network that belongs to this process and this node.
 pub fn free_address() -> String {
+    // Of their own: what else is counted would come round to an address that is in use.
+    static NODES: AtomicU32 = AtomicU32::new(0);
     let process = std::process::id();
-    let node = unique() % 250 + 1;
+    let node = NODES.fetch_add(1, Ordering::Relaxed) % 250 + 1;
     format!("127.{}.{}.{node}", process / 250 % 200 + 20, process % 250)
 }
 

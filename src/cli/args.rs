@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     backup_node, build_index, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases,
-    list_backups, purge, purge_decommissioned, restore_node, status, verify,
+    list_backups, purge, purge_decommissioned, report_last_backup, restore_node, status, verify,
 };
 use crate::config::Overrides;
 
@@ -101,6 +101,7 @@ pub enum Command {
     PurgeDecommissioned(purge_decommissioned::PurgeDecommissionedArgs),
     BuildIndex(build_index::BuildIndexArgs),
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
+    ReportLastBackup(report_last_backup::ReportLastBackupArgs),
     Leases(leases::LeasesArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),

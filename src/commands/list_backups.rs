@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use crate::cli::output::Output;
 use crate::context::Context;
+use crate::error::Failure;
+use crate::listing::filter::{Filter, Since};
 use crate::listing::{self, render};
+use crate::model::names::Fqdn;
 
 /// Lists backups
 #[derive(Debug, Args)]
@@ -16,14 +19,24 @@ pub struct ListBackupsArgs {
     /// Only backups that include this node (the default)
     #[arg(long = "no-show-all")]
     _no_show_all: bool,
+    /// Only backups that include this node, in place of the own one
+    #[arg(long, value_name = "NODE", conflicts_with = "show_all")]
+    node: Option<String>,
+    /// Only backups started since: 2026-11-20, "2026-11-20 13:00", 36h, 7d
+    #[arg(long, value_name = "TIME")]
+    since: Option<Since>,
+    /// Only backups that some node has not finished
+    #[arg(long)]
+    incomplete: bool,
+    /// Only the N of these that were started last
+    #[arg(long, value_name = "N")]
+    last: Option<usize>,
 }
 
 impl ListBackupsArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let mut backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
-        if !self.show_all {
-            backups.retain(|backup| backup.node(context.fqdn.as_str()).is_some());
-        }
+        self.filter(context)?.apply(&mut backups, context.now);
         if !output.is_json() {
             return output.print(|| render::list_text(&backups), || Value::Null);
         }
@@ -33,5 +46,13 @@ impl ListBackupsArgs {
             documents.push(render::backup_json(backup, &contents));
         }
         output.print(String::new, || Value::Array(documents))
+    }
+
+    fn filter(&self, context: &Context) -> Result<Filter, Failure> {
+        let node = match &self.node {
+            Some(name) => Some(Fqdn::new(name).map_err(|error| Failure::usage(error.to_string()))?),
+            None => (!self.show_all).then(|| context.fqdn.clone()),
+        };
+        Ok(Filter { node, since: self.since, incomplete: self.incomplete, last: self.last })
     }
 }

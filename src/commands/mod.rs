@@ -14,6 +14,7 @@ pub mod list_backups;
 pub mod priority;
 pub mod purge;
 pub mod purge_decommissioned;
+pub mod report_last_backup;
 pub mod restore_node;
 pub mod status;
 pub mod verify;
@@ -58,6 +59,7 @@ pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result
         Command::PurgeDecommissioned(args) => args.run(&context, output).await,
         Command::BuildIndex(args) => args.run(&context, output).await,
         Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
+        Command::ReportLastBackup(args) => args.run(&context, output).await,
         Command::Leases(args) => args.run(&context, output).await,
         Command::Config(args) => args.run(&context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),

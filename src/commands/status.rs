@@ -6,19 +6,27 @@ use serde_json::json;
 use super::{existing_name, no_such_backup};
 use crate::cli::output::Output;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::listing::{self, render};
+use crate::model::names::BackupName;
 
 /// Shows how complete a backup is
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Name of the backup
-    #[arg(long, value_name = "NAME")]
-    backup_name: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "latest")]
+    backup_name: Option<String>,
+    /// The backup that was started last, complete or not
+    #[arg(long, conflicts_with = "backup_name")]
+    latest: bool,
 }
 
 impl StatusArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
-        let name = existing_name(&self.backup_name)?;
+        let name = match &self.backup_name {
+            Some(name) => existing_name(name)?,
+            None => self.latest(context).await?,
+        };
         let backup = context.interrupt.or(listing::cluster_backup(&context.storage, &name)).await?;
         let Some(backup) = backup else {
             output.print(String::new, || json!({}))?;
@@ -26,5 +34,13 @@ impl StatusArgs {
         };
         let contents = context.interrupt.or(listing::all_contents(&context.storage, &backup)).await?;
         output.print(|| render::status_text(&backup, &contents), || render::backup_json(&backup, &contents))
+    }
+
+    async fn latest(&self, context: &Context) -> anyhow::Result<BackupName> {
+        let backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
+        let Some(latest) = backups.last() else {
+            return Err(Failure::failed(format!("there is no backup in {}", context.storage.location())).into());
+        };
+        Ok(latest.name.clone())
     }
 }

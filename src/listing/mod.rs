@@ -3,6 +3,8 @@
 //! One listing of the index answers most of it. Where the index says less than `meta/` (a run was killed before it wrote its
 //! last entries), and where one backup is asked for by name, `meta/` is asked. Nothing is ever deleted or written here.
 
+pub mod filter;
+pub mod last;
 pub mod render;
 
 use std::collections::BTreeMap;
@@ -80,9 +82,13 @@ pub async fn each_node(
 
 /// The complete backup that finished last. What the index says of it is confirmed: somebody may restore it.
 pub async fn latest_complete(storage: &Storage) -> anyhow::Result<Option<ClusterBackup>> {
-    let mut complete = cluster_backups(storage, None).await?;
-    complete.retain(|backup| backup.finished().is_some());
-    complete.sort_by_key(ClusterBackup::finished);
+    newest_complete(storage, &cluster_backups(storage, None).await?).await
+}
+
+/// The same of backups that were listed already.
+async fn newest_complete(storage: &Storage, backups: &[ClusterBackup]) -> anyhow::Result<Option<ClusterBackup>> {
+    let mut complete: Vec<_> = backups.iter().filter(|backup| backup.finished().is_some()).collect();
+    complete.sort_by_key(|backup| backup.finished());
     while let Some(latest) = complete.pop() {
         let confirmed = cluster_backup(storage, &latest.name).await?.filter(|backup| backup.finished().is_some());
         if confirmed.is_some() {

@@ -26,6 +26,7 @@ mod crash_walk;
 mod dedup;
 mod delete;
 mod fixtures;
+mod fleet;
 mod interop;
 mod kill;
 mod leases;

@@ -156,6 +156,13 @@ impl<'a> NodeBackupRun<'a> {
             let turn = stagger::wait_for_turn(context, facts, &options.name, patience);
             context.interrupt.or(turn).await?;
         }
+        context
+            .interrupt
+            .or(async {
+                self.wait_for_nodetool().await;
+                anyhow::Ok(())
+            })
+            .await?;
         let snapshot = match existing {
             Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
             None => self.take_snapshot(cql, resumed).await?,
@@ -199,6 +206,7 @@ impl<'a> NodeBackupRun<'a> {
         let lease = context.interrupt.or(self.storing().lease()).await?;
         let work = async {
             self.storing().check_committed().await?;
+            self.wait_for_nodetool().await;
             let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
             if !options.keep_snapshot && snapshot.exists()? {
                 snapshot.clear(&self.nodetool).await?;
@@ -208,6 +216,13 @@ impl<'a> NodeBackupRun<'a> {
         let outcome = work.await;
         lease.release().await;
         outcome
+    }
+
+    /// The nodetool of a run that was killed goes on.
+    async fn wait_for_nodetool(&self) {
+        if let Some(folder) = self.yaml.data_directories.first() {
+            self.nodetool.wait_for_others(folder).await;
+        }
     }
 
     /// Of the snapshot that is backed up.
@@ -270,7 +285,7 @@ impl<'a> NodeBackupRun<'a> {
             if taken.is_ok() {
                 break taken;
             }
-            // The nodetool of a run that was killed goes on: it may have taken the tag since.
+            // The node itself goes on with the snapshot of a nodetool that was killed.
             let taken_by_other = snapshot.exists()? && !self.context.interrupt.is_raised();
             if let Err(uncleared) = snapshot.clear(&self.nodetool).await {
                 self.context.monitor.problem(&one_line(&uncleared));

@@ -1,8 +1,20 @@
 //! nodetool, with the options of `[cassandra]`. A password goes through a private file, never through the command line.
+//!
+//! A nodetool outlives a medusa that is killed, and goes on taking or clearing a snapshot. So its standard input is an empty
+//! file with a lock that it inherits: whoever needs to be alone with the snapshots waits for that lock.
 
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use anyhow::Context as _;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use nix::fcntl::OFlag;
+use tokio::time::{Instant, sleep};
 
 use crate::config;
 use crate::error::Failure;
@@ -18,7 +30,12 @@ pub struct Nodetool {
     timeout: Duration,
     /// Of a call that may flush much.
     snapshot_timeout: Duration,
+    /// Held by this process and by every nodetool that it starts.
+    lock: OnceLock<File>,
 }
+
+/// Between two looks whether the nodetool of another run has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 enum PasswordFile {
@@ -57,7 +74,47 @@ impl Nodetool {
             password_file: password_file(config)?,
             timeout: config.nodetool_timeout,
             snapshot_timeout: config.snapshot_timeout,
+            lock: OnceLock::new(),
         })
+    }
+
+    /// Waits until no nodetool of an earlier run that was killed works on the node with this data directory. One that takes
+    /// longer than its own deadline is not waited for.
+    pub async fn wait_for_others(&self, data_directory: &Path) {
+        if let Err(error) = self.lock(data_directory).await {
+            tracing::warn!("{}; a nodetool of an earlier run would not be noticed", crate::error::one_line(&error));
+        }
+    }
+
+    async fn lock(&self, data_directory: &Path) -> anyhow::Result<()> {
+        let folder = fs_err::metadata(data_directory)?;
+        let name = format!("medusa-nodetool-{}-{}.lock", folder.dev(), folder.ino());
+        let path = std::env::temp_dir().join(name);
+        // Never through a link: the folder belongs to everybody.
+        let (flags, mode) = (OFlag::O_NOFOLLOW.bits(), 0o600);
+        let mut options = fs_err::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(flags);
+        let file = file.open(&path)?.into_file();
+        let deadline = Instant::now() + self.snapshot_timeout;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {}
+                Err(error) => return Err(error).with_context(|| format!("could not lock {}", path.display())),
+            }
+            if !told {
+                tracing::info!("waiting for the nodetool that an interrupted run left behind");
+                told = true;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        self.lock.get_or_init(|| file);
+        Ok(())
+    }
+
+    fn stdin(&self) -> Stdio {
+        self.lock.get().and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
     }
 
     fn invocation(&self, words: &[&str]) -> Invocation {
@@ -67,8 +124,8 @@ impl Nodetool {
     }
 
     async fn call(&self, words: &[&str], deadline: Duration) -> Result<String, Failure> {
-        let called = self.invocation(words).run_successfully(deadline).await;
-        called.map_err(|error| {
+        let run = self.invocation(words).run_with(self.stdin(), deadline).await;
+        run.and_then(|outcome| outcome.successful(&self.program)).map_err(|error| {
             let what = format!("nodetool {} failed on this node", words.first().unwrap_or(&""));
             let hint = match &error {
                 ExecError::Start { .. } => "nodetool_executable in [cassandra] of medusa.ini says where nodetool is",

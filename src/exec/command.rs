@@ -57,6 +57,17 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Outcome {
+    /// What it printed to stdout, unless its exit status is that of a failure.
+    pub fn successful(self, program: &str) -> Result<String, ExecError> {
+        if self.status.success() {
+            return Ok(self.stdout);
+        }
+        let output = telling_line(&self.stderr).or_else(|| telling_line(&self.stdout)).unwrap_or_default();
+        Err(ExecError::Failed { program: program.to_owned(), status: self.status, output })
+    }
+}
+
 /// Why a program did not do what it was run for.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -75,6 +86,11 @@ fn said(output: &str) -> String {
 impl Invocation {
     /// Runs the program. Its exit status is for the caller to judge.
     pub async fn run(&self, deadline: Duration) -> Result<Outcome, ExecError> {
+        self.run_with(Stdio::null(), deadline).await
+    }
+
+    /// The same with something to read.
+    pub async fn run_with(&self, stdin: Stdio, deadline: Duration) -> Result<Outcome, ExecError> {
         let failed = |source| ExecError::Start { program: self.program.clone(), source };
         tracing::debug!("running {self}");
         let mut command = Command::new(&self.program);
@@ -83,7 +99,7 @@ impl Invocation {
         }
         let mut child = command
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -112,12 +128,7 @@ impl Invocation {
 
     /// Runs the program and takes any exit status but 0 for a failure. Returns what it printed to stdout.
     pub async fn run_successfully(&self, deadline: Duration) -> Result<String, ExecError> {
-        let outcome = self.run(deadline).await?;
-        if outcome.status.success() {
-            return Ok(outcome.stdout);
-        }
-        let output = telling_line(&outcome.stderr).or_else(|| telling_line(&outcome.stdout)).unwrap_or_default();
-        Err(ExecError::Failed { program: self.program.clone(), status: outcome.status, output })
+        self.run(deadline).await?.successful(&self.program)
     }
 }
 

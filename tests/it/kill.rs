@@ -78,6 +78,34 @@ fn p2_a_backup_killed_at_20_moments_is_finished_by_the_same_command() {
     }
 }
 
+/// nodetool outlives the medusa that started it, and takes its snapshot when nobody expects it any more.
+#[test]
+fn p5_the_nodetool_of_a_killed_backup_leaves_no_snapshot() {
+    let node = node(Release::V5_0);
+    let mut medusa = medusa(&node);
+    load(&node.session(), "shop", 10);
+    let (begun, ended) = (medusa.folder.path().join("begun"), medusa.folder.path().join("ended"));
+    let slowly = format!(
+        "if [ -e {begun} ]; then exec {nodetool} \"$@\"; fi\ntouch {begun}; sleep 5; {nodetool} \"$@\"; touch {ended}\n",
+        begun = begun.display(),
+        ended = ended.display(),
+        nodetool = node.program("nodetool").display(),
+    );
+    let slowly = program(&medusa, "slowly", &slowly);
+    medusa.set("cassandra", "nodetool_executable", &slowly);
+    let arguments = ["backup-node", "--backup-name", "b1"];
+    let mut child = medusa.spawn(&arguments);
+    wait_for("nodetool", || begun.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!ended.exists(), "nodetool was quicker than the kill");
+    let run = medusa.ok(&arguments);
+    assert!(run.stderr.contains("waiting for the nodetool that an interrupted run left behind"), "{}", run.stderr);
+    wait_for("the end of nodetool", || ended.exists());
+    assert_eq!(node.snapshots().into_iter().filter(|tag| tag.starts_with("medusa-")).count(), 0);
+    medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
+}
+
 #[test]
 fn p2_a_restore_killed_at_20_moments_is_finished_by_the_same_command() {
     let mut random = Random::seeded("restore killed");

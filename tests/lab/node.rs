@@ -118,7 +118,7 @@ impl Node {
     pub fn prepare(options: Options) -> Self {
         let address = options.address.clone().unwrap_or_else(free_address);
         let node = Self { options, address, folder: scratch("node") };
-        for folder in ["conf", "tools", "bin", "log"] {
+        for folder in ["conf", "tools", "bin", "log", "tmp"] {
             std::fs::create_dir_all(node.path(folder)).unwrap();
         }
         for data in node.data_directories() {
@@ -200,7 +200,7 @@ impl Node {
         self.write_program(
             "java",
             &format!(
-                "exec {java} @{opens} -Xmx512M {quick} -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
+                "exec {java} @{opens} -Xmx512M {quick} -Djava.io.tmpdir={folder}/tmp -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
                  -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=2000 \
                  -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
                  -Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}/log -Dcassandra.jmx.local.port={jmx_port} \
@@ -228,7 +228,7 @@ impl Node {
         );
         let tool = |class: &str| {
             format!(
-                "exec {tools_java} @{opens} {quick} -Dcassandra.storagedir={folder} -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
+                "exec {tools_java} @{opens} {quick} -Djava.io.tmpdir={folder}/tmp -Dcassandra.storagedir={folder} -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
                  -cp '{folder}/tools:{jars}/*' org.apache.cassandra.tools.{class}"
             )
         };

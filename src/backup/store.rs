@@ -282,7 +282,9 @@ impl Storing<'_> {
     /// The backup has lost objects.
     pub async fn check_committed(&self) -> anyhow::Result<()> {
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
-        let manifest = storage.manifest(fqdn, name).await?.context("the manifest was there and is gone")?;
+        let manifest = storage.manifest(fqdn, name).await?;
+        let manifest =
+            manifest.with_context(|| format!("the manifest of backup {name} of {fqdn} was there and is gone"))?;
         let Seen { missing, changed, .. } = self.compare(&manifest).await?;
         let lost: Vec<_> = missing.into_iter().map(|path| format!("{path} is gone")).chain(changed).collect();
         if lost.is_empty() {
@@ -301,7 +303,9 @@ impl Storing<'_> {
         let manifest = self.writing().publish_stored(backup).await?;
         // Its run may be alive after all, and have taken the commit back.
         let key = storage.layout().meta(fqdn, name, Meta::Manifest);
-        storage.head(&key).await?.context("the run that finished it has taken its manifest back; try again")?;
+        storage.head(&key).await?.with_context(|| {
+            format!("the run that finished backup {name} of {fqdn} has taken its manifest back; try again")
+        })?;
         let all = Amount { files: manifest.object_count(), bytes: manifest.total_bytes() };
         Ok(BackupOutcome {
             name: backup.name.clone(),

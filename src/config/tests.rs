@@ -1,3 +1,5 @@
+//! From the text of `medusa.ini` to its types.
+
 use super::*;
 
 const MINIMAL: &str = "[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = /backups\n";

@@ -1,3 +1,5 @@
+//! Rebuilding the index of buckets that are made up.
+
 use super::*;
 use crate::purge::made::{Hook, Made, denied, nothing};
 

@@ -36,9 +36,9 @@ pub fn open(config: &config::Storage) -> Result<Storage, Failure> {
 
 /// A bucket in any store, for tests that simulate one.
 #[must_use]
-pub fn over(store: Arc<dyn ObjectStore>, prefix: Option<String>, location: &str) -> Storage {
+pub fn over(store: Arc<dyn ObjectStore>, location: &str) -> Storage {
     let settings = Settings { files_in_flight: 2 };
-    Storage { store, layout: Layout::new(prefix), location: location.to_owned(), local: None, settings }
+    Storage { store, layout: Layout::new(None), location: location.to_owned(), local: None, settings }
 }
 
 /// The same bucket behind another store, for tests that make storage fail.

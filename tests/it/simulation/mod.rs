@@ -152,7 +152,7 @@ fn schema() -> Schema {
 impl World {
     fn context(node: &str, client: &Client) -> Context {
         Context {
-            storage: provider::over(Arc::new(client.clone()), None, "simulated"),
+            storage: provider::over(Arc::new(client.clone()), "simulated"),
             resolver: Resolver::new(&CONFIG),
             fqdn: Fqdn::new(node).unwrap(),
             fqdn_origin: Origin::Default,

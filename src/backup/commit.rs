@@ -19,7 +19,8 @@ use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::pyjson;
-use crate::model::summary::Summary;
+use crate::model::summary::{HostsDigest, Summary};
+use crate::model::tokenmap::parse_hosts;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta};
 use crate::storage::{Created, Storage};
@@ -109,7 +110,6 @@ impl Writing<'_> {
             self.storage.replace(&layout.latest_name(self.fqdn), self.name.to_string().into()).await?;
         }
         let summary = Summary {
-            version: Summary::VERSION,
             mode: backup.mode,
             started: backup.started,
             finished,
@@ -117,12 +117,12 @@ impl Writing<'_> {
             size: facts.all.bytes,
             uploaded_objects: facts.uploaded.files,
             uploaded_size: facts.uploaded.bytes,
-            server_type: facts.version.server_type.clone(),
-            release_version: facts.version.release_version.clone(),
-            written_by: env!("CARGO_PKG_VERSION").into(),
+            hosts: HostsDigest::of(&parse_hosts(&facts.tokenmap)?),
+            version: facts.version.clone(),
         };
-        let summary = serde_json::to_vec(&summary)?;
-        self.storage.replace(&layout.summary(self.name, self.fqdn), summary.into()).await?;
+        if let Some(key) = layout.summary(self.name, self.fqdn, &summary) {
+            self.storage.replace(&key, env!("CARGO_PKG_VERSION").into()).await?;
+        }
         self.index(IndexKind::Manifest, manifest).await?;
         self.index(IndexKind::Finished(finished), finished.to_string()).await
     }

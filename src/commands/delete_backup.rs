@@ -100,7 +100,7 @@ async fn holders(storage: &Storage, name: &BackupName) -> anyhow::Result<Vec<Fqd
     // Also of what an interrupted deletion left.
     let indexed =
         storage.index_entries().await?.into_iter().filter(|entry| entry.name == *name).map(|entry| entry.fqdn);
-    let backup = listing::cluster_backup(storage, name).await?;
+    let backup = listing::confirmed(storage, name).await?;
     let nodes = backup.into_iter().flat_map(|backup| backup.nodes).map(|node| node.fqdn);
     Ok(indexed.chain(nodes).collect::<BTreeSet<_>>().into_iter().collect())
 }

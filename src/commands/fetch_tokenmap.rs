@@ -18,8 +18,9 @@ pub struct FetchTokenmapArgs {
 impl FetchTokenmapArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let name = existing_name(&self.backup_name)?;
-        let backup = context.interrupt.or(listing::cluster_backup(&context.storage, &name)).await?;
-        let tokenmap = backup.ok_or_else(|| no_such_backup(context, &name))?.tokenmap;
+        let backup = context.interrupt.or(listing::listed(&context.storage, &name)).await?;
+        let backup = backup.ok_or_else(|| no_such_backup(context, &name))?;
+        let tokenmap = context.interrupt.or(listing::tokenmap(&context.storage, &backup)).await?;
         let text =
             || tokenmap.hosts.iter().map(|(host, entry)| format!("{host}\n{}\n", entry.tokens.to_python())).collect();
         output.print(text, || serde_json::to_value(&tokenmap).unwrap_or_default())

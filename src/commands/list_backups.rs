@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::listing::contents::contents;
 use crate::listing::filter::{Filter, Since};
 use crate::listing::{self, render};
 use crate::model::names::Fqdn;
@@ -35,17 +36,18 @@ pub struct ListBackupsArgs {
 
 impl ListBackupsArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
-        let mut backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
+        let mut backups = context.interrupt.or(listing::cluster_backups(&context.storage)).await?;
         self.filter(context)?.apply(&mut backups, context.now);
+        // Once is enough: the reason is the same in all of them.
+        if let Some(warning) = backups.iter().rev().find_map(listing::other_names) {
+            tracing::warn!("{warning}");
+        }
         if !output.is_json() {
             return output.print(|| render::list_text(&backups), || Value::Null);
         }
-        let mut documents = Vec::new();
-        for backup in &backups {
-            let contents = context.interrupt.or(listing::all_contents(&context.storage, backup)).await?;
-            documents.push(render::backup_json(backup, &contents));
-        }
-        output.print(String::new, || Value::Array(documents))
+        let contents = context.interrupt.or(contents(&context.storage, &backups)).await?;
+        let documents = backups.iter().zip(&contents).map(|(backup, contents)| render::backup_json(backup, contents));
+        output.print(String::new, || documents.collect())
     }
 
     fn filter(&self, context: &Context) -> Result<Filter, Failure> {

@@ -7,7 +7,7 @@ use super::{existing_name, no_such_backup};
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::listing::{self, render};
+use crate::listing::{self, contents, render};
 use crate::model::names::BackupName;
 
 /// Shows how complete a backup is
@@ -27,17 +27,20 @@ impl StatusArgs {
             Some(name) => existing_name(name)?,
             None => self.latest(context).await?,
         };
-        let backup = context.interrupt.or(listing::cluster_backup(&context.storage, &name)).await?;
+        let backup = context.interrupt.or(listing::listed(&context.storage, &name)).await?;
         let Some(backup) = backup else {
             output.print(String::new, || json!({}))?;
             return Err(no_such_backup(context, &name).into());
         };
-        let contents = context.interrupt.or(listing::all_contents(&context.storage, &backup)).await?;
+        if let Some(warning) = listing::other_names(&backup) {
+            tracing::warn!("{warning}");
+        }
+        let contents = context.interrupt.or(contents::of_one(&context.storage, &backup)).await?;
         output.print(|| render::status_text(&backup, &contents), || render::backup_json(&backup, &contents))
     }
 
     async fn latest(&self, context: &Context) -> anyhow::Result<BackupName> {
-        let backups = context.interrupt.or(listing::cluster_backups(&context.storage, None)).await?;
+        let backups = context.interrupt.or(listing::cluster_backups(&context.storage)).await?;
         let Some(latest) = backups.last() else {
             return Err(Failure::failed(format!("there is no backup in {}", context.storage.location())).into());
         };

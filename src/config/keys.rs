@@ -55,6 +55,7 @@ pub const KEYS: &[Key] = &[
     key("storage", "sse_c_key", Secret, None),
     key("storage", "transfer_max_bandwidth", Size, Some("50MB/s")),
     key("storage", "concurrent_transfers", Number, Some("1")),
+    key("storage", "concurrent_requests", Number, Some("32")),
     key("storage", "multi_part_upload_threshold", Size, Some("20MB")),
     key("storage", "multipart_chunksize", Size, Some("50MB")),
     key("storage", "multipart_max_concurrency", Number, Some("4")),

@@ -101,6 +101,8 @@ pub struct Storage {
     /// As given; the node's folder name also depends on the resolver.
     pub fqdn: Option<String>,
     pub concurrent_transfers: usize,
+    /// Small requests in flight.
+    pub concurrent_requests: usize,
     /// Bytes.
     pub multi_part_upload_threshold: u64,
     /// Bytes.
@@ -266,6 +268,7 @@ impl Typed<'_> {
             prefix: self.filled("storage", "prefix"),
             fqdn: self.filled("storage", "fqdn"),
             concurrent_transfers: self.at_least_one("storage", "concurrent_transfers")?,
+            concurrent_requests: self.at_least_one("storage", "concurrent_requests")?,
             multi_part_upload_threshold: self.size("storage", "multi_part_upload_threshold")?,
             multipart_chunksize: self.size("storage", "multipart_chunksize")?,
             use_sudo_for_restore: self.flag("storage", "use_sudo_for_restore")?,

@@ -119,6 +119,7 @@ fn bad_configurations_say_what_is_wrong_and_where() {
         ("prefix = x", "half applied by Medusa"),
         ("prefix = ..", "name of a folder"),
         ("concurrent_transfers = 0", "above 0"),
+        ("concurrent_requests = 0", "above 0"),
         ("max_backup_age = ten", "whole number"),
         ("secure = maybe", "True or False"),
         ("transfer_max_bandwidth = \"50MB/s\"", "must be a size"),

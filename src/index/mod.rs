@@ -15,19 +15,24 @@ use crate::error::{Failure, one_line};
 use crate::model::backups::BackupMode;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::summary::Summary;
+use crate::model::summary::{HostsDigest, Summary};
+use crate::model::tokenmap::parse_hosts;
 use crate::model::units::counted;
 use crate::purge;
 use crate::storage::backups::MetaState;
-use crate::storage::layout::{IndexKind, Meta, ObjectKey, Place};
+use crate::storage::layout::{IndexKind, Meta, ObjectKey, Place, SummaryEntry};
 use crate::storage::lease::Work;
 use crate::storage::{self, Storage};
 
 /// Backups of a node that are looked at side by side, each with its manifest in memory.
 const IN_FLIGHT: usize = 4;
 
-/// Index entries of one node's backup.
-type Entries = Vec<(ObjectKey, IndexKind)>;
+/// What the index holds of one node's backup.
+#[derive(Debug, Clone, Default)]
+struct Entries {
+    entries: Vec<(ObjectKey, IndexKind)>,
+    summaries: Vec<(ObjectKey, Option<Summary>)>,
+}
 
 /// The whole index, by node and backup.
 type Index = BTreeMap<Fqdn, BTreeMap<BackupName, Entries>>;
@@ -88,8 +93,11 @@ async fn read_index(storage: &Storage) -> storage::Result<Index> {
     while let Some(object) = listing.try_next().await? {
         if let Some(entry) = storage.layout().parse_index_entry(&object.location) {
             let entries = index.entry(entry.fqdn).or_default().entry(entry.name).or_default();
-            entries.push((ObjectKey::listed(object.location), entry.kind));
+            entries.entries.push((ObjectKey::listed(object.location), entry.kind));
         }
+    }
+    for (key, SummaryEntry { name, fqdn, summary }) in storage.summaries(None).await? {
+        index.entry(fqdn).or_default().entry(name).or_default().summaries.push((key, summary));
     }
     Ok(index)
 }
@@ -114,7 +122,7 @@ impl Rebuild<'_> {
             let is_gone = rests.iter().any(|rest| rest.name == name)
                 || self.storage.meta_state(self.fqdn, &name).await?.is_rest();
             if is_gone {
-                changes.add(self.remove_backup(&name, entries).await?);
+                changes.add(self.remove_backup(entries).await?);
             }
         }
         let mut done = futures::stream::iter(work)
@@ -136,13 +144,9 @@ impl Rebuild<'_> {
         Ok(changes)
     }
 
-    async fn remove_backup(self, name: &BackupName, entries: Entries) -> storage::Result<NodeChanges> {
-        let mut removed: Vec<_> = entries.into_iter().map(|(key, _)| key).collect();
-        let summary = self.storage.layout().summary(name, self.fqdn);
-        if self.storage.head(&summary).await?.is_some() {
-            removed.push(summary);
-        }
-        self.remove(removed).await
+    async fn remove_backup(self, entries: Entries) -> storage::Result<NodeChanges> {
+        let summaries = entries.summaries.into_iter().map(|(key, _)| key);
+        self.remove(entries.entries.into_iter().map(|(key, _)| key).chain(summaries).collect()).await
     }
 
     async fn remove(self, removed: Vec<ObjectKey>) -> storage::Result<NodeChanges> {
@@ -163,7 +167,8 @@ impl Rebuild<'_> {
         Ok(NodeChanges { written: vec![key], ..NodeChanges::default() })
     }
 
-    async fn backup(self, state: &MetaState, entries: &[(ObjectKey, IndexKind)]) -> anyhow::Result<NodeChanges> {
+    async fn backup(self, state: &MetaState, index: &Entries) -> anyhow::Result<NodeChanges> {
+        let Entries { entries, summaries } = index;
         let (storage, fqdn, name) = (self.storage, self.fqdn, &state.name);
         let Some(backup) = state.backup() else { anyhow::bail!("it has a manifest, but schema.cql is missing") };
         let read = async |meta| storage.read(&storage.layout().meta(fqdn, name, meta)).await;
@@ -196,7 +201,7 @@ impl Rebuild<'_> {
         let started = started.chain([backup.started]).min().unwrap_or(backup.started);
 
         let mut wanted: Vec<(IndexKind, Bytes)> = vec![
-            (IndexKind::Tokenmap, tokenmap),
+            (IndexKind::Tokenmap, tokenmap.clone()),
             (IndexKind::Schema, schema),
             (IndexKind::Started(started), started.to_string().into()),
         ];
@@ -205,7 +210,12 @@ impl Rebuild<'_> {
         }
         let mut changes = NodeChanges { backups: 1, ..NodeChanges::default() };
         if let (Some((bytes, parsed)), Some(finished)) = (manifest, backup.finished) {
-            changes.add(self.summary(name, mode, (started, finished), &parsed).await?);
+            let summary = self.summary(name, mode, (started, finished), &parsed, &tokenmap, summaries).await?;
+            let obsolete = summaries.iter().map(|(key, _)| key).filter(|key| Some(*key) != summary.as_ref());
+            changes.add(self.remove(obsolete.cloned().collect()).await?);
+            if let Some(key) = summary {
+                changes.add(self.bring_summary(key, summaries).await?);
+            }
             wanted.push((IndexKind::Manifest, bytes));
             wanted.push((IndexKind::Finished(finished), finished.to_string().into()));
         }
@@ -225,22 +235,22 @@ impl Rebuild<'_> {
         manifest.objects().any(|object| place(&object.path) == Some(Place::Pool))
     }
 
-    /// A summary that says the right thing stays: it also knows what was uploaded.
+    /// The key of the right summary. What was uploaded is known to an earlier one only. `None`: there can be none.
     async fn summary(
         self,
         name: &BackupName,
         mode: BackupMode,
         (started, finished): (i64, i64),
         manifest: &Manifest,
-    ) -> anyhow::Result<NodeChanges> {
-        let version = self.storage.server_version(self.fqdn, name).await?;
-        let known = self.storage.summary(self.fqdn, name, finished).await?;
-        let (uploaded_objects, uploaded_size, written_by) = known
-            .map_or((0, 0, env!("CARGO_PKG_VERSION").to_owned()), |known| {
-                (known.uploaded_objects, known.uploaded_size, known.written_by)
-            });
+        tokenmap: &[u8],
+        known: &[(ObjectKey, Option<Summary>)],
+    ) -> anyhow::Result<Option<ObjectKey>> {
+        let hosts = parse_hosts(tokenmap)
+            .map_err(|error| anyhow::Error::from(error).context("its token map cannot be used"))?;
+        let known = known.iter().filter_map(|(_, known)| known.as_ref()).find(|known| known.finished == finished);
+        let (uploaded_objects, uploaded_size) =
+            known.map_or((0, 0), |known| (known.uploaded_objects, known.uploaded_size));
         let summary = Summary {
-            version: Summary::VERSION,
             mode,
             started,
             finished,
@@ -248,12 +258,21 @@ impl Rebuild<'_> {
             size: manifest.total_bytes(),
             uploaded_objects,
             uploaded_size,
-            server_type: version.server_type,
-            release_version: version.release_version,
-            written_by,
+            hosts: HostsDigest::of(&hosts),
+            version: self.storage.server_version(self.fqdn, name).await?,
         };
-        let key = self.storage.layout().summary(name, self.fqdn);
-        Ok(self.bring(key, serde_json::to_vec(&summary)?.into()).await?)
+        Ok(self.storage.layout().summary(name, self.fqdn, &summary))
+    }
+
+    async fn bring_summary(
+        self,
+        key: ObjectKey,
+        known: &[(ObjectKey, Option<Summary>)],
+    ) -> storage::Result<NodeChanges> {
+        if known.iter().any(|(known, _)| *known == key) {
+            return Ok(NodeChanges { unchanged: 1, ..NodeChanges::default() });
+        }
+        self.bring(key, env!("CARGO_PKG_VERSION").into()).await
     }
 
     /// The latest marker names the backup that was finished last.

@@ -34,7 +34,8 @@ async fn the_start_in_the_index_outlives_a_schema_that_was_written_again() {
     made.put("n1/b1/meta/schema.cql", "another schema", 2);
     let report = rebuild(&made.context().await, false).await.unwrap();
     let changes = of(&report, "n1");
-    assert!(changes.removed.is_empty(), "{changes:?}");
+    // The summary was one of other nodes.
+    assert!(names(&changes.removed).iter().all(|key| key.ends_with(".summary")), "{changes:?}");
     assert!(!names(&changes.written).iter().any(|key| key.starts_with("finished_")), "{changes:?}");
     let started = made.keys().into_iter().filter(|key| key.contains("/started_n1_")).count();
     assert_eq!(started, 1);

@@ -90,7 +90,6 @@ mod tests {
     use super::*;
     use crate::model::backups::{BackupMode, NodeBackup};
     use crate::model::names::BackupName;
-    use crate::model::tokenmap::Tokenmap;
 
     const NOW: i64 = 1_700_000_000;
 
@@ -107,8 +106,8 @@ mod tests {
             started,
             finished: finished.then_some(started + 1),
         };
-        let tokenmap = format!(r#"{{"{}": {{"tokens": [1], "is_up": true}}}}"#, node.fqdn);
-        ClusterBackup { name, nodes: vec![node], tokenmap: Tokenmap::parse(tokenmap.as_bytes()).unwrap() }
+        let hosts = [node.fqdn.to_string()].into();
+        ClusterBackup { name, nodes: vec![node], hosts, summaries: std::collections::BTreeMap::new() }
     }
 
     fn shown(filter: &Filter) -> Vec<String> {

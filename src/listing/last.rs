@@ -1,11 +1,11 @@
 //! What was backed up last: by this node, by all nodes, and by whoever began last.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{NodeContents, all_contents, cluster_backups};
+use super::cluster_backups;
+use super::contents::{self, Contents};
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::medusa_size;
@@ -25,22 +25,24 @@ pub struct LastBackups {
     /// The complete one that was finished last.
     pub complete: Option<Finished>,
     /// The one that was started last, with what its nodes hold.
-    pub latest: Option<(ClusterBackup, BTreeMap<String, NodeContents>)>,
+    pub latest: Option<(ClusterBackup, Contents)>,
 }
 
 impl LastBackups {
     pub async fn gather(storage: &Storage, fqdn: &Fqdn) -> anyhow::Result<Self> {
-        let backups = cluster_backups(storage, None).await?;
+        let backups = cluster_backups(storage).await?;
         let of_node = |node: &NodeBackup| Some(Finished { name: node.name.clone(), at: node.finished? });
         let own = backups.iter().filter_map(|backup| backup.node(fqdn.as_str())).filter_map(of_node);
         let node = own.max_by_key(|finished| finished.at);
-        let complete = super::newest_complete(storage, &backups).await?.and_then(|backup| {
-            let at = backup.finished()?;
-            Some(Finished { name: backup.name, at })
-        });
+        let complete =
+            backups.iter().filter_map(|backup| Some(Finished { name: backup.name.clone(), at: backup.finished()? }));
+        let complete = complete.max_by_key(|finished| finished.at);
         let latest = match backups.into_iter().last() {
             Some(backup) => {
-                let contents = all_contents(storage, &backup).await?;
+                if let Some(warning) = super::other_names(&backup) {
+                    tracing::warn!("{warning}");
+                }
+                let contents = contents::of_one(storage, &backup).await?;
                 Some((backup, contents))
             }
             None => None,
@@ -79,7 +81,7 @@ impl LastBackups {
     }
 }
 
-fn latest_text(backup: &ClusterBackup, contents: &BTreeMap<String, NodeContents>) -> String {
+fn latest_text(backup: &ClusterBackup, contents: &Contents) -> String {
     let finished = if backup.is_complete() { "True" } else { "False" };
     let complete = backup.complete_nodes().len();
     let mut text = format!(

@@ -1,11 +1,10 @@
 //! The texts and documents of list-backups and status, as cassandra-medusa prints them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::NodeContents;
+use super::contents::Contents;
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::units::{local_time, medusa_size};
 
@@ -14,13 +13,7 @@ pub fn list_text(backups: &[ClusterBackup]) -> String {
     let mut text = String::new();
     for backup in backups {
         let finished = backup.finished().map_or_else(
-            || {
-                format!(
-                    "Incomplete [{} of {} nodes finished]",
-                    backup.complete_nodes().len(),
-                    backup.tokenmap.hosts.len()
-                )
-            },
+            || format!("Incomplete [{} of {} nodes finished]", backup.complete_nodes().len(), backup.hosts.len()),
             local_time,
         );
         let _ = writeln!(text, "{} (started: {}, finished: {finished})", backup.name, local_time(backup.started()));
@@ -34,7 +27,7 @@ pub fn list_text(backups: &[ClusterBackup]) -> String {
 }
 
 /// `status`.
-pub fn status_text(backup: &ClusterBackup, contents: &BTreeMap<String, NodeContents>) -> String {
+pub fn status_text(backup: &ClusterBackup, contents: &Contents) -> String {
     let mut text = format!("{}{}\n", backup.name, if backup.is_complete() { "" } else { " [Incomplete!]" });
     let finished = backup.finished().map_or_else(|| "never".to_owned(), local_time);
     let _ = writeln!(text, "- Started: {}, Finished: {finished}", local_time(backup.started()));
@@ -61,7 +54,7 @@ pub fn status_text(backup: &ClusterBackup, contents: &BTreeMap<String, NodeConte
 }
 
 /// The document that status prints for one backup and list-backups in a list.
-pub fn backup_json(backup: &ClusterBackup, contents: &BTreeMap<String, NodeContents>) -> Value {
+pub fn backup_json(backup: &ClusterBackup, contents: &Contents) -> Value {
     let node_json = |node: &NodeBackup| {
         let held = contents.get(node.fqdn.as_str()).cloned().unwrap_or_default();
         json!({
@@ -97,10 +90,12 @@ pub fn backup_json(backup: &ClusterBackup, contents: &BTreeMap<String, NodeConte
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::listing::contents::NodeContents;
     use crate::model::backups::BackupMode;
     use crate::model::names::{BackupName, Fqdn};
-    use crate::model::tokenmap::Tokenmap;
 
     fn backup(finished: Option<i64>) -> ClusterBackup {
         let name = BackupName::new("b1").unwrap();
@@ -111,10 +106,8 @@ mod tests {
             started: 1_795_229_920,
             finished,
         };
-        let tokenmap =
-            Tokenmap::parse(br#"{"n1": {"tokens": [1], "is_up": true}, "n2": {"tokens": [2], "is_up": true}}"#)
-                .unwrap();
-        ClusterBackup { name, nodes: vec![node], tokenmap }
+        let hosts = ["n1", "n2"].map(str::to_owned).into();
+        ClusterBackup { name, nodes: vec![node], hosts, summaries: BTreeMap::new() }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! One node's backup, and the backups of all nodes under one name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{BackupName, Fqdn};
-use super::tokenmap::Tokenmap;
+use super::summary::Summary;
+use super::tokenmap::Hosts;
 
 /// How data files are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -60,14 +61,17 @@ pub struct ClusterBackup {
     pub name: BackupName,
     /// Never empty; by start time.
     pub nodes: Vec<NodeBackup>,
-    /// Of the node that started first.
-    pub tokenmap: Tokenmap,
+    /// The nodes that should be there: those that any of the token maps names, which are that of the node that started first
+    /// and what others add to it.
+    pub hosts: Hosts,
+    /// Of nodes that have one.
+    pub summaries: BTreeMap<Fqdn, Summary>,
 }
 
 impl ClusterBackup {
-    /// Node backups of hosts in the token map, in its order. The others (of another datacenter, say) do not count.
+    /// Node backups of hosts in the token maps, in their order. The others do not count.
     pub fn expected_nodes(&self) -> Vec<&NodeBackup> {
-        self.tokenmap.hosts.keys().filter_map(|host| self.node(host)).collect()
+        self.hosts.iter().filter_map(|host| self.node(host)).collect()
     }
 
     pub fn node(&self, fqdn: &str) -> Option<&NodeBackup> {
@@ -82,9 +86,15 @@ impl ClusterBackup {
         self.expected_nodes().into_iter().filter(|node| node.finished.is_none()).collect()
     }
 
-    /// Hosts of the token map without a backup.
+    /// Hosts of the token maps without a backup.
     pub fn missing_nodes(&self) -> BTreeSet<&str> {
-        self.tokenmap.hosts.keys().map(String::as_str).filter(|host| self.node(host).is_none()).collect()
+        self.hosts.iter().map(String::as_str).filter(|host| self.node(host).is_none()).collect()
+    }
+
+    /// Nodes that no token map names, not even their own: the node has another name there.
+    pub fn unknown_nodes(&self) -> Vec<&Fqdn> {
+        let fqdns = self.nodes.iter().map(|node| &node.fqdn);
+        fqdns.filter(|fqdn| !self.hosts.contains(fqdn.as_str())).collect()
     }
 
     pub fn is_complete(&self) -> bool {
@@ -125,9 +135,12 @@ mod tests {
             started: *started,
             finished: *finished,
         };
-        let hosts: Vec<_> = hosts.iter().map(|host| format!(r#""{host}": {{"tokens": [1], "is_up": true}}"#)).collect();
-        let tokenmap = Tokenmap::parse(format!("{{{}}}", hosts.join(",")).as_bytes()).unwrap();
-        ClusterBackup { name: name.clone(), nodes: nodes.iter().map(node).collect(), tokenmap }
+        ClusterBackup {
+            name: name.clone(),
+            nodes: nodes.iter().map(node).collect(),
+            hosts: hosts.iter().copied().map(str::to_owned).collect(),
+            summaries: BTreeMap::new(),
+        }
     }
 
     #[test]
@@ -150,6 +163,7 @@ mod tests {
     fn nodes_outside_of_the_token_map_do_not_count() {
         let foreign = backup(&[("other", 1, None), ("n1", 10, Some(20))], &["n1"]);
         assert!(foreign.is_complete());
+        assert_eq!(foreign.unknown_nodes(), [&Fqdn::new("other").unwrap()]);
         assert_eq!((foreign.started(), foreign.finished()), (10, Some(20)));
         let nothing = backup(&[("other", 5, Some(6))], &[]);
         assert!(!nothing.is_complete());

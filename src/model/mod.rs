@@ -9,4 +9,5 @@ pub mod pyjson;
 pub mod sstable;
 pub mod summary;
 pub mod tokenmap;
+pub mod totals;
 pub mod units;

@@ -1,16 +1,17 @@
 //! The summary: what list, status and report want to know of a node backup, without its manifest.
 //!
-//! A cache. It speaks of the backup that finished at `finished`; another finishing time means that the name was used again,
-//! and the summary is ignored.
+//! A cache. It is the name of an object, so that one listing brings the summaries of all backups. It speaks of the backup that
+//! finished at `finished`; another finishing time means that the backup's name was used again, and the summary is ignored.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
-use super::backups::BackupMode;
+use super::backups::{BackupMode, ServerVersion};
+use super::digest::Sha256;
+use super::tokenmap::Hosts;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Of this format.
-    pub version: u32,
     pub mode: BackupMode,
     /// Unix seconds by the storage server's clock.
     pub started: i64,
@@ -21,53 +22,172 @@ pub struct Summary {
     /// Files and bytes that this backup moved; the others were there.
     pub uploaded_objects: u64,
     pub uploaded_size: u64,
-    pub server_type: String,
-    pub release_version: String,
-    /// The version of medusa that wrote the backup.
-    pub written_by: String,
+    /// Of the nodes that the backup's token map names.
+    pub hosts: HostsDigest,
+    pub version: ServerVersion,
 }
 
-impl Summary {
-    pub const VERSION: u32 = 1;
+/// Tells whether two token maps name the same nodes: the first 16 hexadecimal digits of the SHA-256 of the sorted names, each
+/// with a line end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostsDigest(String);
 
-    /// `None` for what is no summary of a version that we know.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(bytes).ok().filter(|summary| summary.version == Self::VERSION)
+impl HostsDigest {
+    const DIGITS: usize = 16;
+
+    pub fn of(hosts: &Hosts) -> Self {
+        let mut hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+        hosts.sort_unstable();
+        let text: String = hosts.into_iter().flat_map(|host| [host, "\n"]).collect();
+        let mut digest = Sha256::of(text.as_bytes()).to_string();
+        digest.truncate(Self::DIGITS);
+        Self(digest)
     }
+}
+
+/// A text that is no summary of a version that we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no summary")]
+pub struct NoSummary;
+
+/// Between the fields.
+const SEPARATOR: char = '_';
+
+impl Summary {
+    /// How many fields the text has.
+    pub const FIELDS: usize = 10;
+
+    /// Whether the text can be read again.
+    pub fn has_text(&self) -> bool {
+        let is_plain = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
+        };
+        is_plain(&self.version.server_type) && is_plain(&self.version.release_version)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, started, finished, num_objects, size, uploaded_objects, uploaded_size, hosts, version } = self;
+        write!(
+            f,
+            "{mode}_{started}_{finished}_{num_objects}_{size}_{uploaded_objects}_{uploaded_size}_{}_{}_{}",
+            hosts.0, version.server_type, version.release_version
+        )
+    }
+}
+
+impl FromStr for Summary {
+    type Err = NoSummary;
+
+    fn from_str(text: &str) -> Result<Self, NoSummary> {
+        let fields: Vec<_> = text.split(SEPARATOR).collect();
+        let [mode, started, finished, num_objects, size, uploaded_objects, uploaded_size, hosts, server, release] =
+            fields.as_slice()
+        else {
+            return Err(NoSummary);
+        };
+        let mode = match *mode {
+            "full" => BackupMode::Full,
+            "differential" => BackupMode::Differential,
+            _ => return Err(NoSummary),
+        };
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if hosts.len() != HostsDigest::DIGITS || !hosts.bytes().all(is_digit) {
+            return Err(NoSummary);
+        }
+        let summary = Self {
+            mode,
+            started: number(started)?,
+            finished: number(finished)?,
+            num_objects: number(num_objects)?,
+            size: number(size)?,
+            uploaded_objects: number(uploaded_objects)?,
+            uploaded_size: number(uploaded_size)?,
+            hosts: HostsDigest((*hosts).to_owned()),
+            version: ServerVersion { server_type: (*server).to_owned(), release_version: (*release).to_owned() },
+        };
+        // One text for one summary.
+        if summary.has_text() && summary.to_string() == text { Ok(summary) } else { Err(NoSummary) }
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, NoSummary> {
+    text.parse().map_err(|_| NoSummary)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(version: &str, mode: &str, number: &str) -> String {
-        format!(
-            r#"{{"version":{version},"mode":{mode},"started":{number},"finished":{number},"num_objects":{number},"size":{number},"uploaded_objects":0,"uploaded_size":0,"server_type":"cassandra","release_version":"5.0.9","written_by":"0.1.0"}}"#
-        )
+    const TEXT: &str = "differential_1795229920_1795229921_30_3000_3_33_9b0a1c2d3e4f5061_cassandra_4.1-beta2+x";
+
+    #[test]
+    fn a_summary_is_read_as_it_was_written() {
+        let summary: Summary = TEXT.parse().unwrap();
+        assert_eq!(summary.to_string(), TEXT);
+        assert_eq!(TEXT.split(SEPARATOR).count(), Summary::FIELDS);
+        assert_eq!((summary.num_objects, summary.size), (30, 3000));
+        assert_eq!((summary.uploaded_objects, summary.uploaded_size), (3, 33));
+        assert_eq!(summary.version.release_version, "4.1-beta2+x");
     }
 
     #[test]
-    fn only_summaries_of_the_known_version_are_read() {
-        assert_eq!(Summary::parse(text("1", "\"full\"", "5").as_bytes()).unwrap().num_objects, 5);
-        for (version, mode, number) in [("2", "\"full\"", "5"), ("1", "\"other\"", "5"), ("1", "\"full\"", "-5")] {
-            assert_eq!(Summary::parse(text(version, mode, number).as_bytes()), None);
+    fn anything_else_is_none() {
+        for (from, to) in [
+            ("differential", "incremental"),
+            ("_30_", "_030_"),
+            ("_30_", "_-30_"),
+            ("_30_", "_+30_"),
+            ("_30_", "__"),
+            ("9b0a", "9B0a"),
+            ("9b0a", "b0a"),
+            ("_cassandra", "_"),
+            ("cassandra", "cass andra"),
+            ("+x", "_x"),
+            ("_4.1-beta2+x", ""),
+        ] {
+            let text = TEXT.replacen(from, to, 1);
+            assert_eq!(text.parse::<Summary>(), Err(NoSummary), "{text}");
         }
+    }
+
+    #[test]
+    fn versions_that_would_not_be_read_again_have_no_text() {
+        let mut summary: Summary = TEXT.parse().unwrap();
+        for version in ["", "5_0", "5/0", "5 0", "ü"] {
+            version.clone_into(&mut summary.version.release_version);
+            assert!(!summary.has_text(), "{version}");
+        }
+    }
+
+    #[test]
+    fn the_same_nodes_have_the_same_digest() {
+        let of = |hosts: &[&str]| HostsDigest::of(&hosts.iter().copied().map(str::to_owned).collect());
+        let digest = of(&["n1", "n2"]);
+        assert_eq!(digest, of(&["n2", "n1"]));
+        for other in [&["n1"][..], &["n1n2"], &["n1", "n2", "n3"], &[]] {
+            assert_ne!(digest, of(other));
+        }
+        assert_eq!(digest.0.len(), HostsDigest::DIGITS);
     }
 
     proptest::proptest! {
         #[test]
-        fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = Summary::parse(&bytes);
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,60}") {
+            let _ = text.parse::<Summary>();
         }
 
         #[test]
-        fn no_value_makes_the_parser_panic(
-            version in "(1|2|-1|null)",
-            mode in "(\"full\"|\"differential\"|\"\"|1)",
-            number in "(-?[0-9]{1,25}|null|\"1\"|1.5)",
+        fn what_is_read_is_written_back(
+            mode in "(full|differential|)",
+            numbers in proptest::collection::vec("-?[0-9]{1,21}", 6),
+            hosts in "[0-9a-g]{15,17}",
+            version in "[a-z0-9._-]{0,6}_[a-z0-9._-]{0,6}",
         ) {
-            if let Some(summary) = Summary::parse(text(&version, &mode, &number).as_bytes()) {
-                proptest::prop_assert_eq!(summary.version, 1);
+            let text = format!("{mode}_{}_{hosts}_{version}", numbers.join("_"));
+            if let Ok(summary) = text.parse::<Summary>() {
+                proptest::prop_assert_eq!(summary.to_string(), text);
             }
         }
     }

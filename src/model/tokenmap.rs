@@ -1,6 +1,7 @@
 //! The token map: which host of the datacenter owns which tokens, as the backing-up node saw it.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -23,6 +24,20 @@ pub struct TokenmapEntry {
     pub rack: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dc: Option<String>,
+}
+
+/// The nodes that token maps name, in their order.
+pub type Hosts = IndexSet<String>;
+
+/// The nodes of a stored token map. Its tokens are passed over: they are most of it.
+pub fn parse_hosts(bytes: &[u8]) -> serde_json::Result<Hosts> {
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(rename = "tokens")]
+        _tokens: IgnoredAny,
+    }
+    let map: IndexMap<String, Entry> = serde_json::from_slice(bytes)?;
+    Ok(map.into_keys().collect())
 }
 
 /// Tokens as text, so that those of every partitioner survive: 64-bit and 127-bit numbers, and byte strings.
@@ -106,6 +121,15 @@ mod tests {
         let map = Tokenmap::parse(MEDUSA.as_bytes()).unwrap();
         assert_eq!(map.hosts["10.0.0.2"].tokens.0, ["170141183460469231731687303715884105727"]);
         assert_eq!(String::from_utf8(map.to_bytes().unwrap()).unwrap(), MEDUSA);
+    }
+
+    #[test]
+    fn its_nodes_are_read_without_the_tokens() {
+        let hosts = parse_hosts(MEDUSA.as_bytes()).unwrap();
+        assert_eq!(hosts, Tokenmap::parse(MEDUSA.as_bytes()).unwrap().hosts.into_keys().collect::<Hosts>());
+        for bad in ["[]", "{\"n\": 1}", "{\"n\": {}}", "{\"n\": {\"tokens\": [1]}", ""] {
+            assert!(parse_hosts(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -71,10 +71,12 @@ impl DeletePlan {
             let list = if finished { &mut plan.first } else { &mut plan.last };
             list.push(ObjectKey::listed(object.location));
         }
-        let summary = layout.summary(name, fqdn);
-        if let Some(meta) = storage.head(&summary).await? {
-            plan.count(&meta);
-            plan.first.push(summary);
+        let mut summaries = storage.list(&layout.summaries_of(name));
+        while let Some(object) = summaries.try_next().await? {
+            if layout.parse_summary(&object.location).is_some_and(|entry| entry.fqdn == *fqdn) {
+                plan.count(&object);
+                plan.first.push(ObjectKey::listed(object.location));
+            }
         }
         let mut own = storage.list(&layout.node_backup(fqdn, name));
         while let Some(object) = own.try_next().await? {
@@ -156,7 +158,7 @@ pub async fn delete(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow
 /// Points the latest marker to the backup of the node that was finished last, or removes it.
 async fn move_latest_marker(storage: &Storage, fqdn: &Fqdn) -> anyhow::Result<()> {
     let layout = storage.layout();
-    let backups = listing::cluster_backups(storage, None).await?;
+    let backups = listing::cluster_backups(storage).await?;
     let nodes = backups.iter().filter_map(|backup| backup.node(fqdn.as_str())).filter(|node| node.finished.is_some());
     let mut newest_first: Vec<_> = nodes.collect();
     newest_first.sort_by_key(|node| std::cmp::Reverse(node.finished));

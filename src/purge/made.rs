@@ -156,7 +156,9 @@ impl Made {
         self.put(&format!("index/backup_index/{name}/manifest_n1.json"), &manifest, days);
         let finished = self.started(days).to_string();
         self.put(&format!("index/backup_index/{name}/finished_n1_{finished}.timestamp"), &finished, days);
-        self.put(&format!("index/summaries/{name}/n1.json"), "{}", days);
+        let count = keys.len();
+        let facts = format!("differential_{finished}_{finished}_{count}_{count}_0_0_0123456789abcdef_cassandra_5.0.9");
+        self.put(&format!("index/summaries/{name}/n1_{facts}.summary"), "", days);
     }
 
     pub(crate) fn keys(&self) -> BTreeSet<String> {

@@ -178,8 +178,8 @@ impl Bucket {
                 _ => {}
             }
         }
-        let clusters = listing::cluster_backups(storage, None).await?;
-        let newest_complete = listing::latest_complete(storage).await?.map(|backup| backup.name.clone());
+        let clusters = listing::cluster_backups(storage).await?;
+        let newest_complete = listing::newest_complete(storage, &clusters).await?.map(|backup| backup.name);
         let facts = |backup: ClusterBackup| (backup.name.clone(), (backup.started(), backup.is_complete()));
         Ok(Self { index, clusters: clusters.into_iter().map(facts).collect(), newest_complete })
     }

@@ -1,20 +1,43 @@
 //! Reading what a repository says about backups. `meta/` is the truth; the index and the summaries are caches of it.
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::layout::{IndexEntry, Meta, ObjectKey};
+use super::layout::{IndexEntry, Meta, ObjectKey, SummaryEntry};
 use super::{Result, Storage, StorageError};
 use crate::error::Failure;
 use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::summary::Summary;
 use crate::model::tokenmap::Tokenmap;
+use crate::model::totals::Totals;
 
-/// Listings in flight.
-const IN_FLIGHT: usize = 16;
+/// Bytes that several readers share.
+#[derive(Debug)]
+pub struct Memory {
+    /// Kibibytes: a semaphore counts with 32 bits.
+    free: Semaphore,
+    all: u32,
+}
+
+impl Memory {
+    pub fn new(kibibytes: u32) -> Self {
+        Self { free: Semaphore::new(kibibytes as usize), all: kibibytes }
+    }
+
+    /// Waits for so many bytes. `None`: there are never as many.
+    async fn take(&self, bytes: u64) -> anyhow::Result<Option<SemaphorePermit<'_>>> {
+        match u32::try_from(bytes.div_ceil(1 << 10)) {
+            Ok(kibibytes) if kibibytes <= self.all => Ok(Some(self.free.acquire_many(kibibytes).await?)),
+            _ => Ok(None),
+        }
+    }
+}
 
 /// What `meta/` of one backup's folder holds, also where that is less than a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +102,7 @@ impl Storage {
         let folders = self.folders(&self.layout().node(fqdn)).await?;
         let names = folders.iter().filter_map(|folder| self.layout().backup_folder(fqdn, folder));
         let states = futures::stream::iter(names.map(async |name| self.meta_state(fqdn, &name).await));
-        let mut states: Vec<_> = states.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        let mut states: Vec<_> = states.buffer_unordered(self.requests_in_flight()).try_collect().await?;
         states.sort_by(|a: &MetaState, b| a.name.cmp(&b.name));
         Ok(states)
     }
@@ -90,7 +113,7 @@ impl Storage {
         let candidates: Vec<_> = folders.iter().filter_map(|folder| self.layout().node_folder(folder)).collect();
         let found = futures::stream::iter(candidates)
             .map(async |fqdn| Ok::<_, StorageError>(self.has_backup(&fqdn).await?.then_some(fqdn)))
-            .buffer_unordered(IN_FLIGHT);
+            .buffer_unordered(self.requests_in_flight());
         let mut nodes: Vec<_> = found.try_filter_map(async |fqdn| Ok(fqdn)).try_collect().await?;
         nodes.sort();
         Ok(nodes)
@@ -168,10 +191,43 @@ impl Storage {
         String::from_utf8(bytes.into()).map(Some).map_err(|error| self.unusable(&key, error).into())
     }
 
-    /// The summary, if it speaks of the backup that finished then.
-    pub async fn summary(&self, fqdn: &Fqdn, name: &BackupName, finished: i64) -> Result<Option<Summary>> {
-        let bytes = self.read(&self.layout().summary(name, fqdn)).await?;
-        Ok(bytes.and_then(|bytes| Summary::parse(&bytes)).filter(|summary| summary.finished == finished))
+    /// How much the manifest of a finished node backup names. Manifests take their bytes of `memory` while they are read, and
+    /// those that are larger than all of it take none. `None`: proven absent.
+    pub async fn manifest_totals(
+        &self,
+        fqdn: &Fqdn,
+        name: &BackupName,
+        memory: &Memory,
+    ) -> anyhow::Result<Option<Totals>> {
+        let key = self.layout().meta(fqdn, name, Meta::Manifest);
+        let Some(found) = self.get(&key).await? else { return Ok(None) };
+        let totals = if let Some(_held) = memory.take(found.meta.size).await? {
+            let bytes = found.bytes().await.map_err(self.error("read", key.path()))?;
+            tokio::task::spawn_blocking(move || Totals::parse(&bytes)).await?
+        } else {
+            let reader = SyncIoBridge::new(StreamReader::new(found.into_stream().map_err(std::io::Error::other)));
+            let reader = std::io::BufReader::with_capacity(256 << 10, reader);
+            tokio::task::spawn_blocking(move || Totals::read(reader)).await?
+        };
+        match totals {
+            Ok(totals) => Ok(Some(totals)),
+            Err(error) if error.is_io() => {
+                Err(error).with_context(|| format!("could not read {}", self.name_of(key.path())))
+            }
+            Err(error) => Err(self.unusable(&key, error).into()),
+        }
+    }
+
+    /// All summaries, or those of one backup name, with their keys.
+    pub async fn summaries(&self, only: Option<&BackupName>) -> Result<Vec<(ObjectKey, SummaryEntry)>> {
+        let layout = self.layout();
+        let mut listing = self.list(&only.map_or_else(|| layout.summaries(), |name| layout.summaries_of(name)));
+        let mut summaries = Vec::new();
+        while let Some(object) = listing.try_next().await? {
+            let entry = layout.parse_summary(&object.location);
+            summaries.extend(entry.map(|entry| (ObjectKey::listed(object.location), entry)));
+        }
+        Ok(summaries)
     }
 
     /// The backup that the latest marker names. A cache: it may be behind, or name what is gone.
@@ -183,16 +239,21 @@ impl Storage {
 
     /// All entries of the backup index. What nobody knows is passed over.
     pub async fn index_entries(&self) -> Result<Vec<IndexEntry>> {
-        let mut entries = Vec::new();
-        let mut listing = self.list(&self.layout().index());
-        while let Some(object) = listing.try_next().await? {
-            if let Some(entry) = self.layout().parse_index_entry(&object.location) {
-                entries.push(entry);
-            } else {
+        self.index(None).try_collect().await
+    }
+
+    /// The entries of the backup index, or of one backup in it.
+    pub fn index(&self, only: Option<&BackupName>) -> BoxStream<'_, Result<IndexEntry>> {
+        let layout = self.layout();
+        let listing = self.list(&only.map_or_else(|| layout.index(), |name| layout.index_of(name)));
+        let entries = listing.try_filter_map(async |object| {
+            let entry = layout.parse_index_entry(&object.location);
+            if entry.is_none() {
                 tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location));
             }
-        }
-        Ok(entries)
+            Ok(entry)
+        });
+        entries.boxed()
     }
 
     fn unusable(&self, key: &ObjectKey, error: impl Into<anyhow::Error>) -> Failure {

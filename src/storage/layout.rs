@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Ours: `P/F/data/K/T/<content>/[.index/]file` where the key is taken by other content, `meta/schema_internals.cql`, and
-//! `P/index/summaries/N/F.json`. While somebody writes `P/index/leases/F.json`, and for a moment `P/index/clock/…`: an object that
+//! `P/index/summaries/N/F_….summary`. While somebody writes `P/index/leases/F.json`, and for a moment `P/index/clock/…`: an object that
 //! is written to learn the storage's time.
 
 use std::fmt;
@@ -19,6 +19,7 @@ use std::fmt;
 use object_store::path::Path;
 
 use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
+use crate::model::summary::Summary;
 
 /// The key of one object. Only [`Layout`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,11 +114,20 @@ pub struct IndexEntry {
     pub kind: IndexKind,
 }
 
+/// A summary, as its key tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummaryEntry {
+    pub name: BackupName,
+    pub fqdn: Fqdn,
+    /// `None`: one of another version.
+    pub summary: Option<Summary>,
+}
+
 /// What an object below `index/` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InIndex {
     Entry(IndexEntry),
-    Summary(BackupName, Fqdn),
+    Summary(SummaryEntry),
     /// One of the two markers of the node's newest backup.
     Latest(Fqdn),
     /// Of a command that runs, or was killed.
@@ -168,6 +178,12 @@ fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> Object
 
 /// The folder of everything that is no node.
 const INDEX: &str = "index";
+
+/// How the key of a summary ends.
+const SUMMARY: &str = ".summary";
+
+/// Bytes. Of the usual file systems of Linux.
+const LONGEST_FILE_NAME: usize = 255;
 
 /// The folder of data files, of a node and of a full backup.
 const POOL: &str = "data";
@@ -280,14 +296,14 @@ impl Layout {
         if let Some(fqdn) = self.lease_of(path) {
             return InIndex::Lease(fqdn);
         }
+        if let Some(entry) = self.parse_summary(path) {
+            return InIndex::Summary(entry);
+        }
         let Some(below) = path.prefix_match(&self.whole_index()) else { return InIndex::Other };
         let below: Vec<_> = below.collect();
         let found = match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
             ["latest_backup", fqdn, "tokenmap.json" | "backup_name.txt"] => Fqdn::new(fqdn).ok().map(InIndex::Latest),
             ["clock", _] => Some(InIndex::Clock),
-            ["summaries", name, file] => file
-                .strip_suffix(".json")
-                .and_then(|fqdn| Some(InIndex::Summary(BackupName::existing(name).ok()?, Fqdn::new(fqdn).ok()?))),
             _ => None,
         };
         found.unwrap_or(InIndex::Other)
@@ -366,8 +382,36 @@ impl Layout {
         self.key([INDEX, "clock"]).0
     }
 
-    pub fn summary(&self, name: &BackupName, fqdn: &Fqdn) -> ObjectKey {
-        self.key([INDEX, "summaries", name.as_str(), &format!("{fqdn}.json")])
+    /// `None`: its name would be too long for a file, or not be read again. Then the backup has no summary.
+    pub fn summary(&self, name: &BackupName, fqdn: &Fqdn, summary: &Summary) -> Option<ObjectKey> {
+        let file = format!("{fqdn}_{summary}{SUMMARY}");
+        let fits = file.len() <= LONGEST_FILE_NAME && summary.has_text();
+        fits.then(|| self.key([INDEX, "summaries", name.as_str(), &file]))
+    }
+
+    /// All summaries.
+    pub fn summaries(&self) -> Path {
+        self.key([INDEX, "summaries"]).0
+    }
+
+    /// The summaries of one backup name.
+    pub fn summaries_of(&self, name: &BackupName) -> Path {
+        self.key([INDEX, "summaries", name.as_str()]).0
+    }
+
+    /// Takes the key of a summary apart.
+    pub fn parse_summary(&self, path: &Path) -> Option<SummaryEntry> {
+        let below: Vec<_> = path.prefix_match(&self.summaries())?.collect();
+        let [name, file] = below.as_slice() else { return None };
+        let name = BackupName::existing(name.as_ref()).ok()?;
+        let file = file.as_ref();
+        if let Some(fqdn) = file.strip_suffix(".json") {
+            return Some(SummaryEntry { name, fqdn: Fqdn::new(fqdn).ok()?, summary: None });
+        }
+        let file = file.strip_suffix(SUMMARY)?;
+        let (at, _) = file.rmatch_indices('_').nth(Summary::FIELDS - 1)?;
+        let summary = file[at + 1..].parse().ok()?;
+        Some(SummaryEntry { name, fqdn: Fqdn::new(&file[..at]).ok()?, summary: Some(summary) })
     }
 
     /// Who works on a node's backups. Outside of everything that Medusa lists.
@@ -408,6 +452,25 @@ mod tests {
         BackupName::existing(name).unwrap()
     }
 
+    fn summary() -> Summary {
+        "full_5_7_1_2_1_2_0123456789abcdef_cassandra_5.0.9".parse().unwrap()
+    }
+
+    #[test]
+    fn names_with_separators_keep_their_summary() {
+        let layout = Layout::new(None);
+        let node = fqdn("a_b_1_2");
+        let key = layout.summary(&name("b1"), &node, &summary()).unwrap();
+        assert_eq!(layout.parse_summary(key.path()).unwrap().fqdn, node);
+        assert_eq!(layout.summary(&name("b1"), &fqdn(&"n".repeat(220)), &summary()), None);
+        let file = |file: &str| layout.parse_summary(&Path::from(format!("index/summaries/b1/{file}")));
+        let old = SummaryEntry { name: name("b1"), fqdn: fqdn("n1"), summary: None };
+        assert_eq!(file("n1.json"), Some(old));
+        for other in ["n1", "n1.summary", "n1_full_5.summary", &summary().to_string()] {
+            assert_eq!(file(other), None, "{other}");
+        }
+    }
+
     /// The keys as cassandra-medusa 0.31 writes them.
     #[test]
     fn keys_are_those_of_medusa() {
@@ -443,7 +506,10 @@ mod tests {
                 (entry(IndexKind::Manifest), "index/backup_index/b%1/manifest_node~1.example.net.json"),
                 (layout.latest_name(&f).to_string(), "index/latest_backup/node~1.example.net/backup_name.txt"),
                 (layout.latest_tokenmap(&f).to_string(), "index/latest_backup/node~1.example.net/tokenmap.json"),
-                (layout.summary(&n, &f).to_string(), "index/summaries/b%1/node~1.example.net.json"),
+                (
+                    layout.summary(&n, &f, &summary()).unwrap().to_string(),
+                    "index/summaries/b%1/node~1.example.net_full_5_7_1_2_1_2_0123456789abcdef_cassandra_5.0.9.summary",
+                ),
             ];
             for (key, suffix) in expected {
                 assert_eq!(key, format!("{start}{suffix}"));
@@ -546,9 +612,11 @@ mod tests {
                 assert_eq!(in_node(layout.meta(&f, &n, meta)), InNode::Meta(n.clone()));
             }
             assert_eq!(in_node(layout.meta(&fqdn("n10"), &n, Meta::Schema)), InNode::Other);
-            assert_eq!(in_node(layout.summary(&n, &f)), InNode::Other);
+            let key = layout.summary(&n, &f, &summary()).unwrap();
+            assert_eq!(in_node(key.clone()), InNode::Other);
             let in_index = |key: ObjectKey| layout.parse_in_index(key.path());
-            assert_eq!(in_index(layout.summary(&n, &f)), InIndex::Summary(n.clone(), f.clone()));
+            let entry = SummaryEntry { name: n.clone(), fqdn: f.clone(), summary: Some(summary()) };
+            assert_eq!(in_index(key), InIndex::Summary(entry));
             assert_eq!(in_index(layout.lease(&f)), InIndex::Lease(f.clone()));
             assert_eq!(in_index(layout.latest_name(&f)), InIndex::Latest(f.clone()));
             assert_eq!(in_index(layout.latest_tokenmap(&f)), InIndex::Latest(f.clone()));

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 use self::layout::{Layout, ObjectKey};
 use self::local::{Durable, LocalStore};
@@ -40,6 +40,13 @@ impl StorageError {
 
 pub type Result<T> = std::result::Result<T, StorageError>;
 
+/// How much is done at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub files_in_flight: usize,
+    pub requests_in_flight: usize,
+}
+
 /// Nobody needs so long to look at the time.
 const OLD_CLOCK: TimeDelta = TimeDelta::hours(1);
 
@@ -59,7 +66,7 @@ pub struct Storage {
     layout: Layout,
     location: String,
     local: Option<LocalStore>,
-    settings: transfer::Settings,
+    settings: Settings,
 }
 
 impl Storage {
@@ -70,6 +77,11 @@ impl Storage {
     /// How the bucket is called in messages: `s3://backups`, `/var/lib/medusa/backups`.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// Requests that wait for an answer at a time.
+    pub fn requests_in_flight(&self) -> usize {
+        self.settings.requests_in_flight
     }
 
     /// Whether reading an object costs no more than reading a file.
@@ -85,6 +97,11 @@ impl Storage {
     fn error(&self, action: &'static str, path: &Path) -> impl FnOnce(Error) -> StorageError {
         let object = self.name_of(path);
         move |source| StorageError { action, object, source }
+    }
+
+    /// An object with its content still to be read. `None`: proven absent.
+    async fn get(&self, key: &ObjectKey) -> Result<Option<GetResult>> {
+        absent_is_none(self.store.get(key.path()).await).map_err(self.error("read", key.path()))
     }
 
     /// The whole object. `None`: proven absent.

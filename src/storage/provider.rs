@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 
-use super::Storage;
 use super::layout::Layout;
 use super::local::LocalStore;
-use super::transfer::Settings;
+use super::{Settings, Storage};
 use crate::config;
 use crate::error::Failure;
 
@@ -29,7 +28,10 @@ pub fn open(config: &config::Storage) -> Result<Storage, Failure> {
     let local = LocalStore::new(base_path.join(&config.bucket_name));
     let location = local.root().display().to_string();
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let settings = Settings { files_in_flight: config.concurrent_transfers.max(2 * processors).min(MOST_FILES) };
+    let settings = Settings {
+        files_in_flight: config.concurrent_transfers.max(2 * processors).min(MOST_FILES),
+        requests_in_flight: config.concurrent_requests,
+    };
     let store: Arc<dyn ObjectStore> = Arc::new(local.clone());
     Ok(Storage { store, layout: Layout::new(config.prefix.clone()), location, local: Some(local), settings })
 }
@@ -37,7 +39,7 @@ pub fn open(config: &config::Storage) -> Result<Storage, Failure> {
 /// A bucket in any store, for tests that simulate one.
 #[must_use]
 pub fn over(store: Arc<dyn ObjectStore>, location: &str) -> Storage {
-    let settings = Settings { files_in_flight: 2 };
+    let settings = Settings { files_in_flight: 2, requests_in_flight: 16 };
     Storage { store, layout: Layout::new(None), location: location.to_owned(), local: None, settings }
 }
 

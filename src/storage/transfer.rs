@@ -35,12 +35,6 @@ const QUEUE: usize = 4;
 /// Parts of one file that are being written at a time.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// How much is done at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    pub files_in_flight: usize,
-}
-
 /// A local file to read, as it was when it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {

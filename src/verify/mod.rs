@@ -11,13 +11,14 @@ pub mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::StreamExt as _;
+
 use self::sample::Sample;
 use crate::context::Context;
 use crate::error::{Failure, one_line};
 use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::tokenmap::Tokenmap;
 use crate::monitor::Amount;
 use crate::storage::Storage;
 use crate::storage::layout::Meta;
@@ -187,7 +188,7 @@ async fn gather(
     let has_failed = |host: &str| failed.iter().any(|(fqdn, _)| fqdn.as_str() == host);
     let missing = backup.missing_nodes().into_iter().filter(|host| wanted(host) && !has_failed(host));
     report.missing = missing.map(str::to_owned).collect();
-    let somebody_is_expected = !backup.tokenmap.hosts.is_empty() || !options.nodes.is_empty() || !failed.is_empty();
+    let somebody_is_expected = !backup.hosts.is_empty() || !options.nodes.is_empty() || !failed.is_empty();
     report.complete = somebody_is_expected && report.incomplete.is_empty() && report.missing.is_empty();
     // One outside the token map may have begun and never finished.
     let finished = |node: &NodeBackup| node.finished.is_some() && wanted(node.fqdn.as_str());
@@ -243,16 +244,23 @@ async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<Fou
     if nodes.is_empty() && failed.is_empty() {
         return Ok(None);
     }
-    let mut tokenmap = Ok(Tokenmap::default());
-    for node in &nodes {
-        tokenmap = listing::tokenmap(storage, std::slice::from_ref(node)).await;
-        // One node whose storage fails is told with the node.
-        if tokenmap.is_ok() {
-            break;
+    let mut reads = futures::stream::iter(&nodes)
+        .map(|node| listing::hosts::read(storage, node))
+        .buffered(storage.requests_in_flight());
+    let (mut tokenmaps, mut error) = (Vec::new(), None);
+    while let Some(read) = reads.next().await {
+        match read {
+            Ok(tokenmap) => tokenmaps.push(tokenmap),
+            Err(failed) => error = Some(failed),
         }
     }
-    let tokenmap = tokenmap?;
-    Ok(Some(Found { backup: ClusterBackup { name: name.clone(), nodes, tokenmap }, failed }))
+    drop(reads);
+    // One node whose storage fails is told with the node.
+    if let (true, Some(error)) = (tokenmaps.is_empty(), error) {
+        return Err(error.into());
+    }
+    let hosts = listing::hosts::union(name, tokenmaps.iter().flatten());
+    Ok(Some(Found { backup: ClusterBackup { name: name.clone(), nodes, hosts, summaries: BTreeMap::new() }, failed }))
 }
 
 /// A backup that has a manifest but lost what begins it.

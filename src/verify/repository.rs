@@ -16,10 +16,11 @@ use crate::error::one_line;
 use crate::model::backups::BackupMode;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::summary::Summary;
+use crate::model::summary::{HostsDigest, Summary};
+use crate::model::tokenmap::parse_hosts;
 use crate::model::units::{counted, local_time, size, took};
 use crate::monitor::Amount;
-use crate::storage::layout::{InIndex, InNode, IndexKind, Meta, ObjectKey, Pool};
+use crate::storage::layout::{InIndex, InNode, IndexKind, Meta, ObjectKey, Pool, SummaryEntry};
 use crate::storage::{Storage, StorageError};
 
 /// How bad it is.
@@ -65,11 +66,14 @@ pub struct RepositoryReport {
 
 const BUILD_INDEX: &str = "medusa build-index writes it again";
 
+/// The key of a summary with what it says. `None`: it is one of another version.
+type Told = (ObjectKey, Option<Summary>);
+
 /// What the index holds.
 #[derive(Debug, Default)]
 struct Index {
     entries: BTreeMap<(Fqdn, BackupName), Vec<IndexKind>>,
-    summaries: BTreeSet<(Fqdn, BackupName)>,
+    summaries: BTreeMap<(Fqdn, BackupName), Vec<Told>>,
     latest: BTreeSet<Fqdn>,
     leases: BTreeSet<Fqdn>,
 }
@@ -140,7 +144,9 @@ async fn read_index(storage: &Storage, report: &mut RepositoryReport) -> anyhow:
     while let Some(object) = listing.try_next().await? {
         match storage.layout().parse_in_index(&object.location) {
             InIndex::Entry(entry) => index.entries.entry((entry.fqdn, entry.name)).or_default().push(entry.kind),
-            InIndex::Summary(name, fqdn) => drop(index.summaries.insert((fqdn, name))),
+            InIndex::Summary(SummaryEntry { name, fqdn, summary }) => {
+                index.summaries.entry((fqdn, name)).or_default().push((ObjectKey::listed(object.location), summary));
+            }
             InIndex::Latest(fqdn) => drop(index.latest.insert(fqdn)),
             InIndex::Lease(fqdn) => drop(index.leases.insert(fqdn)),
             InIndex::Clock => {
@@ -191,10 +197,11 @@ impl NodeCheck<'_> {
             self.context.interrupt.check()?;
             self.check_backup(name).await?;
         }
-        for (fqdn, name) in &self.index.summaries {
+        for ((fqdn, name), summaries) in &self.index.summaries {
             if fqdn == self.fqdn && !self.existing.contains(name) {
-                let key = self.context.storage.layout().summary(name, fqdn);
-                self.note(&key, "speaks of a backup that is gone", "it does no harm");
+                for (key, _) in summaries {
+                    self.note(key, "speaks of a backup that is gone", "it does no harm");
+                }
             }
         }
         self.check_latest().await?;
@@ -265,7 +272,7 @@ impl NodeCheck<'_> {
         };
         self.report.node_backups += 1;
         self.check_copies(name, kinds, self.uses_pool(&manifest)).await?;
-        self.check_summary(name, &manifest).await?;
+        self.check_summaries(name, &manifest);
         for object in manifest.sections.into_iter().flat_map(|section| section.objects) {
             let size = object.size;
             if self.named.insert(object.path) {
@@ -356,25 +363,31 @@ impl NodeCheck<'_> {
     }
 
     /// Backups of Medusa have none.
-    async fn check_summary(&mut self, name: &BackupName, manifest: &Manifest) -> anyhow::Result<()> {
-        let key = self.context.storage.layout().summary(name, self.fqdn);
-        let Some(content) = self.context.storage.read(&key).await? else { return Ok(()) };
-        match Summary::parse(&content) {
-            None => self.note(&key, "cannot be read, so that listings read the manifest", BUILD_INDEX),
-            Some(summary) => {
-                let says = (summary.num_objects, summary.size);
-                let is = (manifest.object_count(), manifest.total_bytes());
-                let mode = if self.uses_pool(manifest) { BackupMode::Differential } else { BackupMode::Full };
-                if says != is {
-                    let what =
-                        format!("says {} objects and {} bytes, the manifest {} and {}", says.0, says.1, is.0, is.1);
-                    self.note(&key, what, BUILD_INDEX);
-                } else if summary.mode != mode && says.0 > 0 {
-                    self.note(&key, format!("says {}, the manifest {mode}", summary.mode), BUILD_INDEX);
-                }
+    fn check_summaries(&mut self, name: &BackupName, manifest: &Manifest) {
+        let summaries = self.index.summaries.get(&(self.fqdn.clone(), name.clone())).map_or(&[][..], Vec::as_slice);
+        let known = self.finished.iter().find(|(_, known, _)| known == name);
+        let finished = known.map(|(at, ..)| *at);
+        let hosts = known.and_then(|(.., tokenmap)| parse_hosts(tokenmap.as_ref()?).ok());
+        let hosts = hosts.map(|hosts| HostsDigest::of(&hosts));
+        for (key, summary) in summaries {
+            let Some(summary) = summary else {
+                self.note(key, "cannot be read, so that listings read the manifest", BUILD_INDEX);
+                continue;
+            };
+            let says = (summary.num_objects, summary.size);
+            let is = (manifest.object_count(), manifest.total_bytes());
+            let mode = if self.uses_pool(manifest) { BackupMode::Differential } else { BackupMode::Full };
+            if Some(summary.finished) != finished {
+                self.note(key, "speaks of an earlier backup of that name", "it does no harm");
+            } else if says != is {
+                let what = format!("says {} objects and {} bytes, the manifest {} and {}", says.0, says.1, is.0, is.1);
+                self.note(key, what, BUILD_INDEX);
+            } else if summary.mode != mode && says.0 > 0 {
+                self.note(key, format!("says {}, the manifest {mode}", summary.mode), BUILD_INDEX);
+            } else if hosts.as_ref().is_some_and(|hosts| *hosts != summary.hosts) {
+                self.note(key, "was written for other nodes than the token map names", BUILD_INDEX);
             }
         }
-        Ok(())
     }
 
     /// What the latest marker is for: the next backup finds the newest manifest by it, and reports the newest backup.

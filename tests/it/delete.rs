@@ -39,7 +39,7 @@ fn latest(medusa: &Medusa, node: &Node) -> Option<String> {
 fn is_own(key: &str, fqdn: &str, name: &str) -> bool {
     let index = key.strip_prefix(&format!("index/backup_index/{name}/"));
     key.starts_with(&format!("{fqdn}/{name}/"))
-        || key == format!("index/summaries/{name}/{fqdn}.json")
+        || key.starts_with(&format!("index/summaries/{name}/{fqdn}_"))
         || index.is_some_and(|file| {
             file.contains(&format!("_{fqdn}_"))
                 || file.contains(&format!("_{fqdn}."))

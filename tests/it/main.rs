@@ -43,5 +43,6 @@ mod simulation;
 mod stopper;
 mod storage_faults;
 mod sudo;
+mod summaries;
 mod tracer;
 mod verify;

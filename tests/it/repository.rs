@@ -20,7 +20,7 @@ fn two_nodes() -> Medusa {
 /// An object, what is put there (`None`: it is removed), the exit code, what is said, and what mends it.
 type Case = (&'static str, Option<&'static str>, i32, &'static str, &'static str);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     ("index/backup_index/b1/tokenmap_n1.json", None, 3, "tokenmap_n1.json is missing", "medusa build-index"),
     ("index/backup_index/b1/started_n10_1700000000.timestamp", None, 3, "no entry started_n10_", "medusa build-index"),
     ("index/backup_index/b1/differential_n1", None, 3, "differential_n1 is missing", "medusa build-index"),
@@ -34,6 +34,13 @@ const CASES: [Case; 18] = [
     ("index/backup_index/gone/tokenmap_n1.json", Some("{}"), 0, "is of a backup that is gone", "delete-backup"),
     ("index/summaries/gone/n1.json", Some("{}"), 0, "speaks of a backup that is gone", "no harm"),
     ("index/summaries/b1/n1.json", Some("{}"), 0, "n1.json cannot be read", "medusa build-index"),
+    (
+        "index/summaries/b1/n1_full_5_7_1_2_1_2_0123456789abcdef_cassandra_5.0.9.summary",
+        Some(""),
+        0,
+        "speaks of an earlier backup of that name",
+        "no harm",
+    ),
     ("index/latest_backup/n1/backup_name.txt", Some("b9"), 0, "the newest is b2", "medusa build-index"),
     ("index/latest_backup/n1/tokenmap.json", None, 0, "is not the token map of b2", "medusa build-index"),
     ("index/backup_index/b1/readme", Some("x"), 0, "b1/readme is nothing that belongs", "who put it there"),

@@ -59,6 +59,11 @@ impl Stopper {
         Self { inner, state: Arc::new(State { at, fault, operations, is_dead, has_fired }) }
     }
 
+    /// How many there were so far.
+    pub fn operations(&self) -> usize {
+        self.state.operations.load(Ordering::SeqCst)
+    }
+
     pub fn has_fired(&self) -> bool {
         self.state.has_fired.load(Ordering::SeqCst)
     }

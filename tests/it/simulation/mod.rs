@@ -495,7 +495,7 @@ impl World {
         if let Some(failure) = index::rebuild(&context, false).await.unwrap().failure() {
             panic!("SEED={seed}: {failure:?}");
         }
-        for backup in listing::cluster_backups(&context.storage, None).await.unwrap() {
+        for backup in listing::cluster_backups(&context.storage).await.unwrap() {
             for node in backup.nodes {
                 let has_manifest =
                     self.bucket.content(&Self::manifest_key(node.fqdn.as_str(), backup.name.as_str())).is_some();

@@ -93,6 +93,35 @@ impl Error for Failure {
     }
 }
 
+/// What an error tells, from the outside in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The error and its causes. One that those before it already tell is left out.
+    pub texts: Vec<String>,
+    pub details: Vec<String>,
+    pub hint: Option<String>,
+}
+
+impl Told {
+    pub fn of(error: &anyhow::Error) -> Self {
+        let mut told = Self { texts: Vec::new(), details: Vec::new(), hint: None };
+        for cause in error.chain() {
+            let said = cause.to_string();
+            let said = said.trim();
+            if told.texts.iter().all(|text| !text.contains(said)) {
+                told.texts.push(said.to_owned());
+            }
+            if let Some(failure) = cause.downcast_ref::<Failure>() {
+                if told.details.is_empty() {
+                    told.details.clone_from(&failure.details);
+                }
+                told.hint = told.hint.or_else(|| failure.hint.clone());
+            }
+        }
+        told
+    }
+}
+
 /// The text of an error with all its causes, on one line. A cause that the text before it already tells is left out.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use crate::config::ConfigError;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, Told};
 
 /// Lines of detail that are shown; the rest is counted.
 const MOST_DETAILS: usize = 20;
@@ -28,23 +28,12 @@ pub fn print(error: &anyhow::Error) {
 
 /// The whole report. A cause that was already told is left out.
 fn render(error: &anyhow::Error) -> String {
+    let Told { texts, details, hint } = Told::of(error);
     let mut text = String::new();
-    let mut told = String::new();
-    let mut details: &[String] = &[];
-    let mut hint = None;
-    for cause in error.chain() {
-        let said = cause.to_string();
-        let said = said.trim();
-        if told.is_empty() {
-            text.push_str(&format!("\x1b[1;31merror:\x1b[0m {said}\n"));
-        } else if !told.contains(said) {
-            text.push_str(&format!("  caused by: {said}\n"));
-        }
-        told.push_str(said);
-        told.push('\n');
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            details = if details.is_empty() { &failure.details } else { details };
-            hint = hint.or(failure.hint.as_deref());
+    for (depth, said) in texts.iter().enumerate() {
+        match depth {
+            0 => text.push_str(&format!("\x1b[1;31merror:\x1b[0m {said}\n")),
+            _ => text.push_str(&format!("  caused by: {said}\n")),
         }
     }
     for detail in details.iter().take(MOST_DETAILS) {

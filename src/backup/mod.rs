@@ -152,9 +152,12 @@ impl<'a> NodeBackupRun<'a> {
     ) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
         let Begun { started, resumed } = context.interrupt.or(self.storing().begin(facts, schema)).await?;
+        let mut waited = Duration::ZERO;
         if let Some(patience) = options.stagger {
+            let waiting = Instant::now();
             let turn = stagger::wait_for_turn(context, facts, &options.name, patience);
             context.interrupt.or(turn).await?;
+            waited = waiting.elapsed();
         }
         context
             .interrupt
@@ -189,7 +192,7 @@ impl<'a> NodeBackupRun<'a> {
         };
         let outcome = self.storing().publish(started, facts, done, manifest, begin).await?;
         cleared?;
-        Ok(outcome)
+        Ok(BackupOutcome { waited, ..outcome })
     }
 
     /// Does what a run that was killed after the commit did not come to.

@@ -26,6 +26,8 @@ pub struct BackupOutcome {
     pub corrupt: Vec<String>,
     /// Of this run.
     pub took: Duration,
+    /// Of that, waiting for the turn.
+    pub waited: Duration,
 }
 
 impl BackupOutcome {
@@ -73,6 +75,7 @@ impl BackupOutcome {
             "digests_checked": self.digests_checked,
             "corrupt": self.corrupt,
             "seconds": self.took.as_secs_f64(),
+            "waited_seconds": self.waited.as_secs_f64(),
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -273,6 +273,7 @@ impl Storing<'_> {
             digests_checked: done.executed.digests_checked,
             corrupt: done.executed.corrupt,
             took: begin.elapsed(),
+            waited: Duration::ZERO,
         })
     }
 
@@ -319,6 +320,7 @@ impl Storing<'_> {
             digests_checked: 0,
             corrupt: Vec::new(),
             took: begin.elapsed(),
+            waited: Duration::ZERO,
         })
     }
 

@@ -108,6 +108,63 @@ pub enum Command {
     ManPages(completions::ManPagesArgs),
 }
 
+impl Command {
+    /// As on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BackupNode(_) => "backup-node",
+            Self::RestoreNode(_) => "restore-node",
+            Self::ListBackups(_) => "list-backups",
+            Self::Status(_) => "status",
+            Self::Verify(_) => "verify",
+            Self::Download(_) => "download",
+            Self::FetchTokenmap(_) => "fetch-tokenmap",
+            Self::DeleteBackup(_) => "delete-backup",
+            Self::Purge(_) => "purge",
+            Self::PurgeDecommissioned(_) => "purge-decommissioned",
+            Self::BuildIndex(_) => "build-index",
+            Self::GetLastCompleteClusterBackup(_) => "get-last-complete-cluster-backup",
+            Self::ReportLastBackup(_) => "report-last-backup",
+            Self::Leases(_) => "leases",
+            Self::Config(_) => "config",
+            Self::Completions(_) => "completions",
+            Self::ManPages(_) => "man-pages",
+        }
+    }
+
+    pub fn is_dry_run(&self) -> bool {
+        match self {
+            Self::BackupNode(args) => args.dry_run,
+            Self::RestoreNode(args) => args.dry_run,
+            Self::Download(args) => args.dry_run,
+            Self::DeleteBackup(args) => args.dry_run,
+            Self::Purge(args) => args.dry_run,
+            Self::PurgeDecommissioned(args) => args.dry_run,
+            Self::BuildIndex(args) => args.noop,
+            _ => false,
+        }
+    }
+
+    /// Whether it writes to the bucket or to this node's Cassandra.
+    pub fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::BackupNode(_)
+                | Self::RestoreNode(_)
+                | Self::DeleteBackup(_)
+                | Self::Purge(_)
+                | Self::PurgeDecommissioned(_)
+                | Self::BuildIndex(_)
+        )
+    }
+
+    /// Whether it is run for its metrics too.
+    pub fn is_watched(&self) -> bool {
+        let pushes = matches!(self, Self::ReportLastBackup(args) if args.push_metrics);
+        self.writes() || pushes || matches!(self, Self::Verify(_))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -127,6 +184,27 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!((cli.global.fqdn.as_deref(), cli.global.verbosity), (Some("n1"), 2));
+        }
+    }
+
+    #[test]
+    fn every_command_knows_its_name() {
+        let name = ["--backup-name", "b1"];
+        for command in Cli::command().get_subcommands().map(|command| command.get_name().to_owned()) {
+            let further: &[&str] = match command.as_str() {
+                "restore-node" | "status" | "verify" | "fetch-tokenmap" | "delete-backup" => &name,
+                "download" => &["--backup-name", "b1", "--download-destination", "/tmp"],
+                "completions" => &["bash"],
+                "man-pages" => &["/tmp"],
+                _ => &[],
+            };
+            let cli = Cli::try_parse_from([&["medusa", &command], further].concat()).unwrap();
+            assert_eq!(cli.command.name(), command);
+            assert!(!cli.command.is_dry_run());
+            if cli.command.writes() {
+                let dry = Cli::try_parse_from([&["medusa", &command, "--dry-run"], further].concat()).unwrap();
+                assert!(dry.command.is_dry_run(), "{command}");
+            }
         }
     }
 

@@ -18,7 +18,6 @@ use self::progress::Screen;
 use crate::cassandra::tls;
 use crate::commands;
 use crate::config::Config;
-use crate::context::Context;
 use crate::interrupt::Interrupt;
 
 /// Runs the program. The exit code is the outcome.
@@ -58,13 +57,12 @@ fn run(cli: &Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
     }
     tls::install_provider();
     // Priorities are inherited by threads, so they are set before there are any.
-    commands::prepare_process(&cli.command, &config)?;
+    let prepared = commands::prepare_process(&cli.command, &config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;
         let monitor = progress::monitor(screen);
-        let context = Context::new(config, monitor, interrupt).await?;
-        commands::run(cli, context, &output).await
+        Box::pin(commands::run(&cli.command, config, prepared, monitor, interrupt, &output)).await
     });
     // Threads that still read or write a file must not keep us: what they write has no name yet.
     runtime.shutdown_background();

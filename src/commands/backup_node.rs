@@ -8,8 +8,10 @@ use crate::backup::{BackupOptions, NodeBackupRun};
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::hooks;
 use crate::model::backups::BackupMode;
 use crate::model::names::BackupName;
+use crate::monitoring::run::{Backup, Facts};
 
 /// Backs up this node
 ///
@@ -40,12 +42,13 @@ pub struct BackupNodeArgs {
     allow_corrupt: bool,
     /// Print what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl BackupNodeArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let name = self.backup_name.clone().unwrap_or_else(|| context.now.format("%Y%m%d%H%M").to_string());
+        *facts = Facts::Backup { name: name.clone(), done: None };
         let name = BackupName::new(&name).map_err(|error| Failure::usage(error.to_string()))?;
         let options = BackupOptions {
             name,
@@ -63,7 +66,17 @@ impl BackupNodeArgs {
             return output
                 .print(|| plan.text(name, fqdn, location, options.mode), || plan.json(name, fqdn, options.mode));
         }
+        let hooks = &context.config.hooks;
+        context.interrupt.or(hooks::before_backup(hooks, &options.name, &context.fqdn, options.mode)).await?;
         let outcome = backup.run().await?;
-        output.print(|| outcome.text(), || outcome.json())
+        let done = Backup {
+            took: outcome.took.saturating_sub(outcome.waited),
+            finished: outcome.finished,
+            all: outcome.all,
+            uploaded: outcome.uploaded,
+        };
+        *facts = Facts::Backup { name: options.name.to_string(), done: Some(done) };
+        output.print(|| outcome.text(), || outcome.json())?;
+        Ok(hooks::after_backup(hooks, &options.name, &outcome.json()).await?)
     }
 }

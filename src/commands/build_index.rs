@@ -14,7 +14,7 @@ use crate::index;
 pub struct BuildIndexArgs {
     /// Print what would be written and removed
     #[arg(long, visible_alias = "dry-run")]
-    noop: bool,
+    pub noop: bool,
 }
 
 impl BuildIndexArgs {

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::listing;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{counted, size};
+use crate::monitoring::run::{Facts, Purge};
 use crate::purge::delete::{DeletePlan, delete};
 use crate::storage::Storage;
 
@@ -31,11 +32,11 @@ pub struct DeleteBackupArgs {
     _current_node: bool,
     /// Print what would be deleted
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl DeleteBackupArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         // All names are looked up before anything is deleted.
         let mut plans = Vec::new();
         let mut seen = HashSet::new();
@@ -43,9 +44,14 @@ impl DeleteBackupArgs {
             plans.extend(context.interrupt.or(self.plan(context, name)).await?);
         }
         if !self.dry_run {
+            let mut deleted = Purge::default();
             for plan in &mut plans {
                 context.interrupt.check()?;
                 *plan = delete(&context.storage, &plan.name, &plan.fqdn).await?;
+                deleted.backups += 1;
+                deleted.deleted.files += plan.amount.files;
+                deleted.deleted.bytes += plan.amount.bytes;
+                *facts = Facts::Purge(deleted);
             }
         }
         let (text, json) = (self.text(&plans), self.json(&plans));

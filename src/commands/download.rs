@@ -34,7 +34,7 @@ pub struct DownloadArgs {
     ignore_system_keyspaces: bool,
     /// Print what would be downloaded
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl DownloadArgs {

@@ -7,6 +7,7 @@ pub mod config;
 pub mod delete_backup;
 pub mod download;
 pub mod elevate;
+mod ending;
 pub mod fetch_tokenmap;
 pub mod get_last_complete;
 pub mod leases;
@@ -19,12 +20,18 @@ pub mod restore_node;
 pub mod status;
 pub mod verify;
 
-use crate::cli::args::{Cli, Command};
+use std::sync::Arc;
+
+use self::ending::Ending;
+use crate::cli::args::Command;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::model::names::BackupName;
+use crate::interrupt::Interrupt;
+use crate::model::names::{BackupName, Fqdn};
+use crate::monitor::Monitor;
+use crate::monitoring::run::Facts;
 
 /// Commands that need no configuration. `None` for the others.
 pub fn run_without_config(command: &Command, output: &Output) -> Option<anyhow::Result<()>> {
@@ -45,23 +52,45 @@ pub fn prepare_process(command: &Command, config: &Config) -> Result<(), Failure
     Ok(())
 }
 
-pub async fn run(cli: &Cli, context: Context, output: &Output) -> anyhow::Result<()> {
-    match &cli.command {
-        Command::BackupNode(args) => args.run(&context, output).await,
-        Command::RestoreNode(args) => args.run(&context, output).await,
-        Command::Download(args) => args.run(&context, output).await,
-        Command::ListBackups(args) => args.run(&context, output).await,
-        Command::Status(args) => args.run(&context, output).await,
-        Command::Verify(args) => args.run(&context, output).await,
-        Command::FetchTokenmap(args) => args.run(&context, output).await,
-        Command::DeleteBackup(args) => args.run(&context, output).await,
-        Command::Purge(args) => args.run(&context, output).await,
-        Command::PurgeDecommissioned(args) => args.run(&context, output).await,
-        Command::BuildIndex(args) => args.run(&context, output).await,
-        Command::GetLastCompleteClusterBackup(args) => args.run(&context, output).await,
-        Command::ReportLastBackup(args) => args.run(&context, output).await,
-        Command::Leases(args) => args.run(&context, output).await,
-        Command::Config(args) => args.run(&context, output),
+/// Runs a command, and tells monitoring and hooks how it ended. `prepared` is the outcome of [`prepare_process`].
+pub async fn run(
+    command: &Command,
+    config: Config,
+    prepared: Result<(), Failure>,
+    monitor: Arc<dyn Monitor>,
+    interrupt: Interrupt,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let ending = Ending::of(&config);
+    let (mut facts, mut fqdn) = (Facts::default(), None);
+    let outcome = async {
+        prepared?;
+        let context = Context::new(config, monitor, interrupt).await?;
+        fqdn = Some(context.fqdn.clone());
+        act(command, &context, output, &mut facts).await
+    };
+    let outcome = outcome.await;
+    ending.tell(command, fqdn.as_ref().map(Fqdn::as_str), &facts, &outcome).await;
+    outcome
+}
+
+async fn act(command: &Command, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
+    match command {
+        Command::BackupNode(args) => args.run(context, output, facts).await,
+        Command::RestoreNode(args) => args.run(context, output, facts).await,
+        Command::Download(args) => args.run(context, output).await,
+        Command::ListBackups(args) => args.run(context, output).await,
+        Command::Status(args) => args.run(context, output).await,
+        Command::Verify(args) => args.run(context, output, facts).await,
+        Command::FetchTokenmap(args) => args.run(context, output).await,
+        Command::DeleteBackup(args) => args.run(context, output, facts).await,
+        Command::Purge(args) => args.run(context, output, facts).await,
+        Command::PurgeDecommissioned(args) => args.run(context, output, facts).await,
+        Command::BuildIndex(args) => args.run(context, output).await,
+        Command::GetLastCompleteClusterBackup(args) => args.run(context, output).await,
+        Command::ReportLastBackup(args) => args.run(context, output, facts).await,
+        Command::Leases(args) => args.run(context, output).await,
+        Command::Config(args) => args.run(context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use crate::config::Retention;
 use crate::context::Context;
 use crate::error::one_line;
 use crate::model::names::Fqdn;
+use crate::monitoring::run::Facts;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions, purge_node};
@@ -43,11 +44,11 @@ pub struct PurgeArgs {
     allow_last: bool,
     /// Print what would be deleted, and why the rest stays
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl PurgeArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let policy = Policy { retention: self.retention(context), allow_last: self.allow_last, decommissioned: false };
         let options = PurgeOptions { policy, dry_run: self.dry_run };
         let bucket = context.interrupt.or(Bucket::gather(&context.storage)).await?;
@@ -56,7 +57,8 @@ impl PurgeArgs {
             nodes.extend(bucket.indexed_nodes().cloned());
             nodes.extend(context.interrupt.or(context.storage.nodes()).await?);
         }
-        purge(context, &bucket, nodes, BTreeMap::new(), &options, output).await
+        let report = purge(context, &bucket, nodes, BTreeMap::new(), &options).await?;
+        tell(&report, *output, facts)
     }
 
     fn retention(&self, context: &Context) -> Retention {
@@ -72,15 +74,14 @@ impl PurgeArgs {
     }
 }
 
-/// Purges nodes one after the other, and tells what became of them, and of those that were left alone for a reason.
+/// Purges nodes one after the other. `left_alone`: those that are not purged, with the reason.
 pub(super) async fn purge(
     context: &Context,
     bucket: &Bucket,
     nodes: BTreeSet<Fqdn>,
     left_alone: BTreeMap<Fqdn, String>,
     options: &PurgeOptions,
-    output: &Output,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<PurgeReport> {
     let grace = options.policy.retention.backup_grace_period_in_days;
     let mut report =
         PurgeReport { dry_run: options.dry_run, grace, nodes: Vec::new(), failed: left_alone.into_iter().collect() };
@@ -92,6 +93,12 @@ pub(super) async fn purge(
             Err(error) => report.failed.push((fqdn, one_line(&error))),
         }
     }
+    Ok(report)
+}
+
+/// Tells what became of the nodes.
+pub(super) fn tell(report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
+    *facts = Facts::Purge(report.facts());
     output.print(|| report.text(), || report.json())?;
     report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::json;
 
-use super::purge::purge;
+use super::purge::{purge, tell};
 use crate::cassandra::facts;
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::Fqdn;
 use crate::model::tokenmap::Tokens;
+use crate::monitoring::run::{Facts, Purge};
 use crate::purge::decommissioned::standing;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions};
@@ -27,11 +28,11 @@ pub struct PurgeDecommissionedArgs {
     allow_last: bool,
     /// Print what would be deleted
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl PurgeDecommissionedArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let yaml = context.cassandra_yaml()?;
         let cql = context.cql(&yaml).await?;
         let ring = context.interrupt.or(facts::ring(&cql, &context.resolver)).await?;
@@ -46,13 +47,15 @@ impl PurgeDecommissionedArgs {
         let nodes = context.interrupt.or(tokens(context, &bucket)).await?;
         let standing = standing(&nodes, &ring);
         if standing.decommissioned.is_empty() && standing.doubtful.is_empty() {
+            *facts = Facts::Purge(Purge { kept_for_grace: Some(0), ..Purge::default() });
             let text = || format!("no node of {} has left the cluster\n", context.storage.location());
             return output.print(text, || json!({ "version": 1, "dry_run": self.dry_run, "nodes": [], "failed": [] }));
         }
         let retention = context.config.storage.retention;
         let policy = Policy { retention, allow_last: self.allow_last, decommissioned: true };
         let options = PurgeOptions { policy, dry_run: self.dry_run };
-        purge(context, &bucket, standing.decommissioned, standing.doubtful, &options, output).await
+        let report = purge(context, &bucket, standing.decommissioned, standing.doubtful, &options).await?;
+        tell(&report, *output, facts)
     }
 }
 

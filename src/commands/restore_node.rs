@@ -8,6 +8,8 @@ use super::existing_name;
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::hooks;
+use crate::monitoring::run::{Facts, Restore};
 use crate::restore::plan::Mode;
 use crate::restore::select::Selection;
 use crate::restore::{self, RestoreOptions};
@@ -53,11 +55,12 @@ pub struct RestoreNodeArgs {
     with_system: bool,
     /// Print what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl RestoreNodeArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
+        *facts = Facts::Restore { name: self.backup_name.clone(), done: None };
         let mode = if self.remote { Mode::Remote } else { Mode::InPlace };
         if mode == Mode::InPlace && self.keep_auth {
             return Err(Failure::failed("system_auth cannot be kept in a restore in place: it would be overwritten")
@@ -78,6 +81,9 @@ impl RestoreNodeArgs {
             return output.print(|| plan.text(), || plan.json());
         }
         let outcome = restore::run(context, &options).await?;
-        output.print(|| outcome.text(), || outcome.json())
+        let done = Restore { took: outcome.took, down: outcome.down, downloaded: outcome.downloaded.bytes };
+        *facts = Facts::Restore { name: self.backup_name.clone(), done: Some(done) };
+        output.print(|| outcome.text(), || outcome.json())?;
+        Ok(hooks::after_restore(&context.config.hooks, &options.name, &outcome.json()).await?)
     }
 }

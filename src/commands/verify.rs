@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::Fqdn;
 use crate::model::units::counted;
+use crate::monitoring::run::Facts;
 use crate::verify::sample::{Sample, Share};
 use crate::verify::{self, BackupReport, Depth, NodeReport, Unknown, VerifyOptions, VerifyReport, repository};
 
@@ -44,9 +45,9 @@ pub struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         if self.repository {
-            return self.repository(context, output).await;
+            return self.repository(context, output, facts).await;
         }
         let name = self.backup_name.as_deref().map(existing_name).transpose()?;
         let nodes: Result<Vec<_>, _> = self.nodes.iter().map(|node| Fqdn::new(node)).collect();
@@ -63,6 +64,7 @@ impl VerifyArgs {
             (Some(name), None) => return Err(no_such_backup(context, name).into()),
             (None, None) => return Err(Failure::failed("there are no backups").into()),
         };
+        *facts = Facts::Verify { name: self.backup_name.clone(), problems: report.problems() };
         let text = || if self.is_as_in_medusa() { report.medusa_text() } else { report.text() };
         output.print(text, || report.json(self.all))?;
         if report.is_good() { Ok(()) } else { Err(problems(&report).into()) }
@@ -73,8 +75,9 @@ impl VerifyArgs {
         !self.all && !self.read_data && self.sample.is_none() && self.nodes.is_empty()
     }
 
-    async fn repository(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
+    async fn repository(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let report = context.interrupt.or(repository::check(context)).await?;
+        *facts = Facts::Repository { problems: report.problems() as u64 };
         output.print(|| report.text(), || report.json())?;
         if report.is_good() {
             return Ok(());

@@ -6,6 +6,7 @@ pub mod secret;
 pub mod values;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub struct Config {
     pub storage: Storage,
     pub cassandra: Cassandra,
     pub checks: Checks,
+    pub monitoring: Monitoring,
+    pub hooks: Hooks,
     pub logging: Logging,
     pub kubernetes: bool,
     /// Every key with its origin.
@@ -188,6 +191,52 @@ pub enum HealthCheck {
     All,
 }
 
+/// `[monitoring]`.
+#[derive(Debug, Clone)]
+pub struct Monitoring {
+    /// Empty: nothing is sent.
+    pub providers: Vec<Provider>,
+    pub send_backup_name_tag: bool,
+    /// Each command writes a file of its own beside it.
+    pub prometheus_textfile: PathBuf,
+}
+
+/// Where metrics go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// A file in the working directory.
+    Local,
+    DogStatsd,
+    /// A textfile for `node_exporter`.
+    Prometheus,
+}
+
+impl Provider {
+    const ALL: [Self; 3] = [Self::Local, Self::DogStatsd, Self::Prometheus];
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::DogStatsd => "dog-statsd",
+            Self::Prometheus => "prometheus",
+        })
+    }
+}
+
+/// `[hooks]`. Commands are split as a shell splits them; empty: none.
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    pub before_backup: Vec<String>,
+    pub after_backup: Vec<String>,
+    pub on_failure: Vec<String>,
+    pub after_restore: Vec<String>,
+    /// Whether the failure of a hook is one of the command.
+    pub required: bool,
+    pub timeout: Duration,
+}
+
 /// `[logging]`.
 #[derive(Debug, Clone)]
 pub struct Logging {
@@ -239,6 +288,8 @@ impl Typed<'_> {
             storage: self.storage()?,
             cassandra: self.cassandra()?,
             checks: self.checks()?,
+            monitoring: self.monitoring()?,
+            hooks: self.hooks()?,
             logging: self.logging()?,
             kubernetes: self.flag("kubernetes", "enabled")?,
             values: self.0.clone(),
@@ -308,8 +359,8 @@ impl Typed<'_> {
         let nodetool_flags = self.filled(SECTION, "nodetool_flags").unwrap_or_default();
         Ok(Cassandra {
             config_file: self.required(SECTION, "config_file")?.into(),
-            start_cmd: self.command("start_cmd")?,
-            stop_cmd: self.command("stop_cmd")?,
+            start_cmd: self.command(SECTION, "start_cmd")?,
+            stop_cmd: self.command(SECTION, "stop_cmd")?,
             cql_username: self.filled(SECTION, "cql_username"),
             cql_password: secret("cql_password"),
             certfile: self.path(SECTION, "certfile"),
@@ -347,6 +398,43 @@ impl Typed<'_> {
             expected_rows: self.number("checks", "expected_rows")?,
             expected_result: self.filled("checks", "expected_result").unwrap_or_default(),
             enable_md5_checks: self.flag("checks", "enable_md5_checks")?,
+        })
+    }
+
+    fn monitoring(&self) -> Result<Monitoring, ConfigError> {
+        const SECTION: &str = "monitoring";
+        let provider = |name: &str| match name.trim().to_lowercase().as_str() {
+            "none" => Some(None),
+            name => Provider::ALL.into_iter().find(|provider| provider.to_string() == name).map(Some),
+        };
+        let providers = |text: &str| text.split(',').map(provider).collect::<Option<Vec<_>>>();
+        let choices = "it must be one of None, local, dog-statsd, prometheus, or several of these separated by commas";
+        let is_file = |text: &str| Path::new(text).file_name().is_some().then(|| PathBuf::from(text));
+        Ok(Monitoring {
+            providers: self.parsed(SECTION, "monitoring_provider", providers, choices)?.into_iter().flatten().collect(),
+            send_backup_name_tag: self.flag(SECTION, "send_backup_name_tag")?,
+            prometheus_textfile: self.parsed(
+                SECTION,
+                "prometheus_textfile",
+                is_file,
+                "it must be the path of a file",
+            )?,
+        })
+    }
+
+    fn hooks(&self) -> Result<Hooks, ConfigError> {
+        const SECTION: &str = "hooks";
+        let command = |key| match self.filled(SECTION, key) {
+            Some(_) => self.command(SECTION, key),
+            None => Ok(Vec::new()),
+        };
+        Ok(Hooks {
+            before_backup: command("before_backup")?,
+            after_backup: command("after_backup")?,
+            on_failure: command("on_failure")?,
+            after_restore: command("after_restore")?,
+            required: self.flag(SECTION, "required")?,
+            timeout: self.seconds(SECTION, "timeout")?,
         })
     }
 
@@ -431,10 +519,10 @@ impl Typed<'_> {
         self.parsed(section, key, parse, &format!("it must be one of {}", choices.join(", ")))
     }
 
-    fn command(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
-        self.required("cassandra", key)?;
+    fn command(&self, section: &'static str, key: &'static str) -> Result<Vec<String>, ConfigError> {
+        self.required(section, key)?;
         let parse = |text: &str| shell_words::split(text).ok().filter(|words| !words.is_empty());
-        self.parsed("cassandra", key, parse, "it must be a command with balanced quotes")
+        self.parsed(section, key, parse, "it must be a command with balanced quotes")
     }
 }
 

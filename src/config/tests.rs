@@ -134,6 +134,36 @@ fn bad_configurations_say_what_is_wrong_and_where() {
         assert!(text.contains(part), "{line}: {text}");
     }
     assert!(error(&format!("{MINIMAL}[checks]\nhealth_check = ping\n")).contains("cql, thrift, all"));
+    for (line, part) in [
+        ("[monitoring]\nmonitoring_provider = statsd", "one of None, local, dog-statsd, prometheus"),
+        ("[monitoring]\nmonitoring_provider = local,", "one of None, local, dog-statsd, prometheus"),
+        ("[monitoring]\nmonitoring_provider =", "one of None, local, dog-statsd, prometheus"),
+        ("[monitoring]\nprometheus_textfile = /", "path of a file"),
+        ("[hooks]\nafter_backup = 'open", "balanced quotes"),
+        ("[hooks]\ntimeout = 0", "above 0"),
+    ] {
+        let text = error(&format!("{MINIMAL}{line}\n"));
+        assert!(text.contains(part), "{line}: {text}");
+    }
+}
+
+#[test]
+fn providers_of_metrics_are_none_one_or_several_in_any_case() {
+    let providers = |value: &str| {
+        load(&format!("{MINIMAL}[monitoring]\nmonitoring_provider = {value}\n")).unwrap().monitoring.providers
+    };
+    assert_eq!(load(MINIMAL).unwrap().monitoring.providers, []);
+    assert_eq!(providers("none"), []);
+    assert_eq!(providers("Local"), [Provider::Local]);
+    assert_eq!(providers("dog-statsd, prometheus"), [Provider::DogStatsd, Provider::Prometheus]);
+}
+
+#[test]
+fn hooks_are_split_as_a_shell_splits_them() {
+    let config = load(&format!("{MINIMAL}[hooks]\nafter_backup = /bin/sh -c 'a b'\non_failure =\n")).unwrap();
+    assert_eq!(config.hooks.after_backup, ["/bin/sh", "-c", "a b"]);
+    assert!(config.hooks.before_backup.is_empty() && config.hooks.on_failure.is_empty());
+    assert_eq!((config.hooks.required, config.hooks.timeout), (false, Duration::from_mins(1)));
 }
 
 #[test]

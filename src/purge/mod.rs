@@ -143,6 +143,8 @@ pub struct NodePlan {
 #[derive(Debug)]
 pub struct NodeOutcome {
     pub plan: NodePlan,
+    /// Backups that went, without orphans.
+    pub deleted_backups: u64,
     /// Of backups and orphans.
     pub deleted: Amount,
     /// Of the pool.
@@ -276,7 +278,7 @@ impl NodePlan {
     /// # Errors
     /// Only signals. What goes wrong is told in the outcome, with what had been done before.
     pub async fn execute(mut self, context: &Context, hold: &Hold<'_>) -> anyhow::Result<NodeOutcome> {
-        let (mut deleted, mut swept) = (Amount::default(), Amount::default());
+        let (mut deleted_backups, mut deleted, mut swept) = (0, Amount::default(), Amount::default());
         let garbage = match &mut self.pool {
             PoolPlan::Sweep(state) => std::mem::take(&mut state.garbage),
             PoolPlan::Wait(_) | PoolPlan::Refuse(_) => Vec::new(),
@@ -291,6 +293,7 @@ impl NodePlan {
                 let plan = DeletePlan::gather(&context.storage, &name, &self.fqdn).await?;
                 let amount = plan.amount;
                 plan.execute(&context.storage, || hold.confirm()).await?;
+                deleted_backups += u64::from(self.goes().any(|backup| backup.name == name));
                 deleted.files += amount.files;
                 deleted.bytes += amount.bytes;
             }
@@ -301,7 +304,7 @@ impl NodePlan {
             Err(_) if context.interrupt.is_raised() => return Err(context.interrupt.failure().into()),
             Err(error) => Some(one_line(&error)),
         };
-        Ok(NodeOutcome { plan: self, deleted, swept, stopped })
+        Ok(NodeOutcome { plan: self, deleted_backups, deleted, swept, stopped })
     }
 
     /// Deletes garbage of the pool. Returns why it was stopped.
@@ -487,7 +490,13 @@ pub async fn purge_node(
         let (stay, all) = (plan.backups.len() - plan.goes().count(), counted(plan.backups.len() as u64, "backup"));
         context.monitor.step("read", &format!("{fqdn}: {stay} of {all} stay"), begin.elapsed());
         if options.dry_run {
-            return Ok(NodeOutcome { plan, deleted: Amount::default(), swept: Amount::default(), stopped: None });
+            return Ok(NodeOutcome {
+                plan,
+                deleted_backups: 0,
+                deleted: Amount::default(),
+                swept: Amount::default(),
+                stopped: None,
+            });
         }
         let outcome = plan.execute(context, hold).await?;
         if let Err(error) = context.storage.remove_old_clocks(hold.now).await {

@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::model::names::Fqdn;
 use crate::model::units::{count, counted, local_time, size};
 use crate::monitor::Amount;
+use crate::monitoring::run::Purge;
 
 /// The outcome for all nodes.
 #[derive(Debug)]
@@ -40,6 +41,19 @@ impl PurgeReport {
             all.bytes += amount.bytes;
         }
         all
+    }
+
+    /// What is measured of it.
+    pub fn facts(&self) -> Purge {
+        let kept = |node: &NodeOutcome| match &node.plan.pool {
+            PoolPlan::Sweep(state) => Some(state.young.files),
+            PoolPlan::Wait(_) | PoolPlan::Refuse(_) => None,
+        };
+        Purge {
+            backups: self.nodes.iter().map(|node| node.deleted_backups).sum(),
+            deleted: self.deleted(),
+            kept_for_grace: self.nodes.iter().map(kept).sum(),
+        }
     }
 
     fn node_text(&self, node: &NodeOutcome) -> String {

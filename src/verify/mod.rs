@@ -332,6 +332,18 @@ impl VerifyReport {
         self.backups.iter().all(BackupReport::is_good)
     }
 
+    /// Objects, nodes and backups with which something is wrong, or of which nothing can be said.
+    pub fn problems(&self) -> u64 {
+        let of_backup = |backup: &BackupReport| {
+            let of_node = |node: &NodeReport| node.findings.len() + usize::from(node.unknown.is_some());
+            let nodes: usize = backup.nodes.iter().map(of_node).sum();
+            let problems =
+                nodes + backup.incomplete.len() + backup.missing.len() + usize::from(backup.failed.is_some());
+            problems.max(usize::from(!backup.is_good())) as u64
+        };
+        self.backups.iter().map(of_backup).sum()
+    }
+
     pub fn nodes(&self) -> impl Iterator<Item = &NodeReport> {
         self.backups.iter().flat_map(|backup| &backup.nodes)
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs medusa: program, man pages, completions, systemd units, the example configuration.
+# Installs medusa: program, man pages, completions, systemd units, the example configuration, dashboard and alerts.
 #
 #   packaging/install.sh [PROGRAM]      PROGRAM: default target/release/medusa
 #
@@ -38,4 +38,6 @@ install -D -m 0644 "$work/fish" "$root/share/fish/vendor_completions.d/medusa.fi
 install -D -m 0644 "$work/medusa.service" "$root/lib/systemd/system/medusa.service"
 install -D -m 0644 "$work/medusa.timer" "$root/lib/systemd/system/medusa.timer"
 install -D -m 0644 medusa.example.ini "$root/share/doc/medusa/medusa.example.ini"
+install -D -m 0644 packaging/grafana/medusa.json "$root/share/doc/medusa/grafana/medusa.json"
+install -D -m 0644 packaging/prometheus/medusa.rules.yml "$root/share/doc/medusa/prometheus/medusa.rules.yml"
 echo "installed to $root"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings everything that the tests, the demo and the benches need into .cache: Cassandra's jars, a Java 11 runtime for
-# Cassandra 4.1, and cassandra-medusa in an environment of its own. What is there already is left alone.
+# Cassandra 4.1, cassandra-medusa in an environment of its own, and parsers of what Prometheus reads. What is there already
+# is left alone.
 # What only the system can bring is installed where that is allowed, and named otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -52,6 +53,13 @@ peer() {
     "$cache/peer/bin/pip" install -q --disable-pip-version-check cassandra-medusa==0.31.0
 }
 
+# Not into the environment of cassandra-medusa: that one is as its users have it.
+prometheus() {
+    rm -rf "$cache/prometheus"
+    python3 -m venv "$cache/prometheus"
+    "$cache/prometheus/bin/pip" install -q --disable-pip-version-check prometheus-client==0.26.0 promql-parser==0.12.0
+}
+
 need "ls /usr/lib/jvm/java-17-openjdk-*/bin/java || java -version 2>&1 | grep -q '\"17'" openjdk-17-jre-headless
 need "command -v mvn" maven
 need "command -v cc" build-essential
@@ -64,3 +72,4 @@ once cassandra-5.0.9 cassandra 5.0.9 1.5.18
 once cassandra-4.1.10 cassandra 4.1.10 1.2.12
 once peer-0.31.0 peer
 once java-11.0.13.1 java11
+once prometheus-0.26.0-0.12.0 prometheus

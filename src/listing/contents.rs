@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::model::backups::{ClusterBackup, NodeBackup, ServerVersion};
+use crate::monitor::Amount;
 use crate::storage::Storage;
 use crate::storage::backups::Memory;
 
@@ -55,6 +56,16 @@ pub async fn contents(storage: &Storage, backups: &[ClusterBackup]) -> anyhow::R
 /// The same of one backup.
 pub async fn of_one(storage: &Storage, backup: &ClusterBackup) -> anyhow::Result<Contents> {
     Ok(contents(storage, std::slice::from_ref(backup)).await?.pop().unwrap_or_default())
+}
+
+/// What the finished nodes of a backup hold together, as far as they belong to it.
+pub fn complete(backup: &ClusterBackup, contents: &Contents) -> Amount {
+    let nodes = backup.complete_nodes();
+    let held = nodes.iter().filter_map(|node| contents.get(node.fqdn.as_str()));
+    held.fold(Amount::default(), |all, node| Amount {
+        files: all.files + node.num_objects,
+        bytes: all.bytes + node.size,
+    })
 }
 
 async fn without_summary(storage: &Storage, node: &NodeBackup, memory: &Memory) -> anyhow::Result<NodeContents> {

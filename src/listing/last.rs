@@ -9,6 +9,7 @@ use super::contents::{self, Contents};
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::medusa_size;
+use crate::monitor::Amount;
 use crate::storage::Storage;
 
 /// A backup that was finished, and when: Unix seconds by the storage's clock.
@@ -100,8 +101,7 @@ fn latest_text(backup: &ClusterBackup, contents: &Contents) -> String {
             text.extend(nodes.iter().map(|node| format!("     {node}\n")));
         }
     }
-    let size = contents.values().map(|node| node.size).sum();
-    let files: u64 = contents.values().map(|node| node.num_objects).sum();
-    let _ = writeln!(text, "- Total size: {}\n- Total files: {files}", medusa_size(size));
+    let Amount { files, bytes } = contents::complete(backup, contents);
+    let _ = writeln!(text, "- Total size: {}\n- Total files: {files}", medusa_size(bytes));
     text
 }

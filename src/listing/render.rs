@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::contents::Contents;
+use super::contents::{self, Contents};
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::units::{local_time, medusa_size};
+use crate::monitor::Amount;
 
 /// `list-backups`.
 pub fn list_text(backups: &[ClusterBackup]) -> String {
@@ -47,8 +48,7 @@ pub fn status_text(backup: &ClusterBackup, contents: &Contents) -> String {
         text.push_str("- Missing nodes:\n");
         text.extend(missing.iter().map(|host| format!("    {host}\n")));
     }
-    let held: Vec<_> = complete.iter().filter_map(|node| contents.get(node.fqdn.as_str())).collect();
-    let (files, bytes) = held.iter().fold((0, 0), |(files, bytes), node| (files + node.num_objects, bytes + node.size));
+    let Amount { files, bytes } = contents::complete(backup, contents);
     let _ = writeln!(text, "- {files} files, {}", medusa_size(bytes));
     text
 }

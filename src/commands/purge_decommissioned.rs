@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use serde_json::json;
 
 use super::purge::{purge, tell};
 use crate::cassandra::facts;
@@ -14,6 +13,7 @@ use crate::model::names::Fqdn;
 use crate::model::tokenmap::Tokens;
 use crate::monitoring::run::{Facts, Purge};
 use crate::purge::decommissioned::standing;
+use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions};
 
@@ -46,12 +46,14 @@ impl PurgeDecommissionedArgs {
         let bucket = context.interrupt.or(Bucket::gather(&context.storage)).await?;
         let nodes = context.interrupt.or(tokens(context, &bucket)).await?;
         let standing = standing(&nodes, &ring);
+        let retention = context.config.storage.retention;
         if standing.decommissioned.is_empty() && standing.doubtful.is_empty() {
             *facts = Facts::Purge(Purge { kept_for_grace: Some(0), ..Purge::default() });
             let text = || format!("no node of {} has left the cluster\n", context.storage.location());
-            return output.print(text, || json!({ "version": 1, "dry_run": self.dry_run, "nodes": [], "failed": [] }));
+            let grace = retention.backup_grace_period_in_days;
+            let nothing = PurgeReport { dry_run: self.dry_run, grace, nodes: Vec::new(), failed: Vec::new() };
+            return output.print(text, || nothing.json());
         }
-        let retention = context.config.storage.retention;
         let policy = Policy { retention, allow_last: self.allow_last, decommissioned: true };
         let options = PurgeOptions { policy, dry_run: self.dry_run };
         let report = purge(context, &bucket, standing.decommissioned, standing.doubtful, &options).await?;

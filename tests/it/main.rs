@@ -41,6 +41,7 @@ mod remote_restore;
 mod repository;
 mod restore_faults;
 mod round_trip;
+mod schemas;
 mod secrets;
 mod simulation;
 mod stopper;

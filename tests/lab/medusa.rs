@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::node::Node;
-use super::{cache, scratch, unique};
+use super::{cache, schemas, scratch, unique};
 
 /// Storage and configuration for one node, and the programs that use it.
 pub struct Medusa {
@@ -154,16 +154,23 @@ impl Medusa {
     }
 }
 
+/// How a run ended. What it printed as JSON agrees with its schema, or this fails.
+#[track_caller]
 pub fn finish(output: Output, program: &str, arguments: &[&str]) -> Run {
     use std::os::unix::process::ExitStatusExt as _;
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Run {
+    let run = Run {
         command: format!("{program} {}", arguments.join(" ")),
         code,
         stdout: text(output.stdout),
         stderr: text(output.stderr),
+    };
+    // The documents that cassandra-medusa has, too, are the same.
+    if ["medusa", "peer"].contains(&program) {
+        schemas::check(arguments, &run.stdout);
     }
+    run
 }
 
 impl Run {

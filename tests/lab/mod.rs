@@ -9,6 +9,7 @@
 pub mod cql;
 pub mod medusa;
 pub mod node;
+pub mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -15,7 +15,7 @@ use crate::model::backups::BackupMode;
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
 use crate::storage::Storage;
-use crate::storage::layout::{IndexKind, Layout, Meta, ObjectKey};
+use crate::storage::layout::{InNode, IndexKind, Layout, Meta, ObjectKey};
 use crate::storage::lease::Work;
 
 /// Objects that are deleted before the lease is confirmed again.
@@ -120,6 +120,12 @@ impl DeletePlan {
     fn count(&mut self, object: &ObjectMeta) {
         self.amount.add(object.size);
         self.youngest = self.youngest.max(Some(object.last_modified));
+    }
+
+    /// Whether something lies in its folder that no backup leaves there. A folder without a backup may be anybody's: that of
+    /// another cluster, too, whose prefix is called as this node.
+    pub fn holds_foreign_objects(&self, layout: &Layout) -> bool {
+        self.folder.iter().any(|key| layout.parse_in_node(&self.fqdn, key.path()) == InNode::Other)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -465,6 +465,9 @@ async fn orphans(
     let mut orphans = Vec::new();
     for name in rests.chain(entries).filter(|name| !finished(name) && named.in_folder_of(name).is_none()) {
         let plan = DeletePlan::gather(storage, name, fqdn).await?;
+        if plan.holds_foreign_objects(storage.layout()) {
+            continue;
+        }
         if let Some(youngest) = plan.youngest {
             let young = retention::is_within(youngest.timestamp(), grace_days, now);
             orphans.push(Orphan { name: name.clone(), amount: plan.amount, young });

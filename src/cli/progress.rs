@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::output::harmless;
 use crate::model::units::{clock, count, rate, size, took};
 use crate::monitor::{Amount, Counters, Monitor, Transfer};
 
@@ -34,6 +35,7 @@ impl Screen {
 
     /// Writes whole lines.
     pub fn print(&self, lines: &str) {
+        let lines = if self.terminal { harmless(lines) } else { lines.into() };
         self.suspended(|| {
             // Nobody is left to be told where stderr is closed.
             let _ = anstream::stderr().lock().write_all(lines.as_bytes());

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use super::output::harmless;
 use crate::config::ConfigError;
 use crate::error::{Failure, Kind, Told};
 
@@ -31,19 +32,20 @@ fn render(error: &anyhow::Error) -> String {
     let Told { texts, details, hint } = Told::of(error);
     let mut text = String::new();
     for (depth, said) in texts.iter().enumerate() {
+        let said = harmless(said);
         match depth {
             0 => text.push_str(&format!("\x1b[1;31merror:\x1b[0m {said}\n")),
             _ => text.push_str(&format!("  caused by: {said}\n")),
         }
     }
     for detail in details.iter().take(MOST_DETAILS) {
-        text.push_str(&format!("  {detail}\n"));
+        text.push_str(&format!("  {}\n", harmless(detail)));
     }
     if details.len() > MOST_DETAILS {
         text.push_str(&format!("  … and {} more\n", details.len() - MOST_DETAILS));
     }
     if let Some(hint) = hint {
-        text.push_str(&format!("hint: {hint}\n"));
+        text.push_str(&format!("hint: {}\n", harmless(&hint)));
     }
     text
 }

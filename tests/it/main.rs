@@ -31,6 +31,7 @@ mod hooks;
 mod interop;
 mod kill;
 mod leases;
+mod listing_input;
 mod memory;
 mod monitoring;
 mod packaging;

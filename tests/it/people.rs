@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// medusa with a terminal, which gets stdout and stderr.
-fn on_terminal(medusa: &Medusa, arguments: &[&str]) -> Run {
+pub fn on_terminal(medusa: &Medusa, arguments: &[&str]) -> Run {
     let inner = medusa.prepare(arguments);
     let words = std::iter::once(inner.get_program()).chain(inner.get_args()).map(|word| word.to_str().unwrap());
     let script = format!("stty cols 120 rows 40; exec {}", shell_words::join(words));

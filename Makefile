@@ -47,6 +47,7 @@ bench:
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench speed
 	$(CARGO) bench --locked --bench repository
+	$(CARGO) bench --locked --bench fleet
 
 clean:
 	$(CARGO) clean

@@ -26,11 +26,15 @@ impl Output {
 
     /// Prints what the format asks for.
     pub fn print(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> anyhow::Result<()> {
-        let text = match self.format {
-            Format::Text => text(),
-            Format::Json => format!("{}\n", pyjson::printed(&json())?),
-        };
-        let text = if io::stdout().is_terminal() { harmless(&text) } else { text.into() };
+        match self.format {
+            Format::Text => self.text(&text()),
+            Format::Json => self.text(&format!("{}\n", pyjson::printed(&json())?)),
+        }
+    }
+
+    /// Prints text, and keeps it from steering a terminal.
+    pub fn text(&self, text: &str) -> anyhow::Result<()> {
+        let text = if io::stdout().is_terminal() { harmless(text) } else { text.into() };
         self.raw(text.as_bytes())
     }
 

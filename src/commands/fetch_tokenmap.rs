@@ -6,6 +6,8 @@ use super::{existing_name, no_such_backup};
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::listing;
+use crate::model::pyjson;
+use crate::model::tokenmap::TokenmapEntry;
 
 /// Prints the hosts of a backup and their tokens
 #[derive(Debug, Args)]
@@ -21,8 +23,11 @@ impl FetchTokenmapArgs {
         let backup = context.interrupt.or(listing::listed(&context.storage, &name)).await?;
         let backup = backup.ok_or_else(|| no_such_backup(context, &name))?;
         let tokenmap = context.interrupt.or(listing::tokenmap(&context.storage, &backup)).await?;
-        let text =
-            || tokenmap.hosts.iter().map(|(host, entry)| format!("{host}\n{}\n", entry.tokens.to_python())).collect();
-        output.print(text, || serde_json::to_value(&tokenmap).unwrap_or_default())
+        if output.is_json() {
+            // Tokens may be longer than the numbers of a `Value`.
+            return output.text(&format!("{}\n", pyjson::printed_in_order(&tokenmap)?));
+        }
+        let lines = |(host, entry): (&String, &TokenmapEntry)| format!("{host}\n{}\n", entry.tokens.to_python());
+        output.text(&tokenmap.hosts.iter().map(lines).collect::<String>())
     }
 }

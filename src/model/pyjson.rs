@@ -53,11 +53,15 @@ pub fn stored(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     write(value, true)
 }
 
+/// `json.dumps(value, ensure_ascii=False)`: keys as they come, and numbers of any length as they are.
+pub fn printed_in_order(value: &impl Serialize) -> serde_json::Result<String> {
+    String::from_utf8(write(value, false)?).map_err(serde::ser::Error::custom)
+}
+
 /// `json.dumps(value, ensure_ascii=False, sort_keys=True)`: what Medusa prints.
 pub fn printed(value: &impl Serialize) -> serde_json::Result<String> {
     // A Value keeps its keys sorted.
-    let value = serde_json::to_value(value)?;
-    String::from_utf8(write(&value, false)?).map_err(serde::ser::Error::custom)
+    printed_in_order(&serde_json::to_value(value)?)
 }
 
 #[cfg(test)]

@@ -338,3 +338,12 @@ fn a_reader_that_takes_one_line_is_no_error() {
         assert_eq!(whole.stderr, "");
     }
 }
+
+#[test]
+fn tokens_are_printed_to_the_last_digit() {
+    let medusa = bucket();
+    let tokenmap = r#"{"n1": {"tokens": [170141183460469231731687303715884105727, -1], "is_up": true}}"#;
+    fs::write(medusa.bucket().join("n1/b1/meta/tokenmap.json"), tokenmap).unwrap();
+    let run = medusa.ok(&["fetch-tokenmap", "--backup-name", "b1", "--output", "json"]);
+    assert_eq!(run.stdout, format!("{tokenmap}\n"));
+}

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::error::one_line;
 use crate::model::backups::NodeBackup;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::summary::{HostsDigest, Summary};
@@ -35,16 +34,23 @@ impl KnownHosts {
         let groups = groups.chain(unknown.into_iter().map(|node| (None, vec![node])));
         let mut reads = futures::stream::iter(groups)
             .map(async |(digest, group)| {
+                let mut damaged = Vec::new();
                 for node in &group {
-                    if let Some(hosts) = read(storage, node).await? {
-                        return Ok((digest, group, Some(hosts)));
+                    let found = read(storage, node).await?;
+                    damaged.extend(found.damage.map(|damage| (&node.name, damage)));
+                    if found.hosts.is_some() {
+                        return Ok((digest, group, found.hosts, damaged));
                     }
                 }
-                Ok((digest, group, None))
+                Ok((digest, group, None, damaged))
             })
             .buffer_unordered(storage.requests_in_flight());
         let mut known = Self { by_node: BTreeMap::new(), by_digest: HashMap::new() };
-        while let Some((digest, group, hosts)) = reads.try_next().await? {
+        let mut damages: BTreeMap<&BackupName, Vec<String>> = BTreeMap::new();
+        while let Some((digest, group, hosts, damaged)) = reads.try_next().await? {
+            for (name, damage) in damaged {
+                damages.entry(name).or_default().push(damage);
+            }
             let Some(hosts) = hosts else { continue };
             let digest = digest.cloned().unwrap_or_else(|| HostsDigest::of(&hosts));
             known.by_digest.entry(digest.clone()).or_insert(hosts);
@@ -53,6 +59,16 @@ impl KnownHosts {
             }
         }
         drop(reads);
+        for (name, damages) in damages {
+            match damages.as_slice() {
+                [only] => tracing::warn!("{only}"),
+                [first, others @ ..] => {
+                    let count = others.len();
+                    tracing::warn!("{first}; neither can the token maps of {count} other nodes of backup {name}");
+                }
+                [] => {}
+            }
+        }
         Ok(known)
     }
 
@@ -76,21 +92,32 @@ pub fn union<'a>(name: &BackupName, tokenmaps: impl IntoIterator<Item = &'a Host
     hosts
 }
 
+/// What a token map says.
+#[derive(Debug, Default)]
+pub struct FoundHosts {
+    /// `None`: there is no token map that can be used.
+    pub hosts: Option<Hosts>,
+    /// Why the last one that was looked at cannot be used.
+    pub damage: Option<String>,
+}
+
 /// The nodes that a backup's token map names, by the backup itself or by its copy in the index. One damaged token map must not
-/// hide all backups. `None`: there is none that can be used.
-pub async fn read(storage: &Storage, node: &NodeBackup) -> Result<Option<Hosts>> {
+/// hide all backups.
+pub async fn read(storage: &Storage, node: &NodeBackup) -> Result<FoundHosts> {
     let layout = storage.layout();
+    let mut found = FoundHosts::default();
     for key in [
         layout.meta(&node.fqdn, &node.name, Meta::Tokenmap),
         layout.index_entry(&node.name, &node.fqdn, IndexKind::Tokenmap),
     ] {
         let Some(bytes) = storage.read(&key).await? else { continue };
         match parse_hosts(&bytes) {
-            Ok(hosts) => return Ok(Some(hosts)),
-            Err(error) => {
-                tracing::warn!("{} cannot be used: {}", storage.name_of(key.path()), one_line(&error.into()));
+            Ok(hosts) => {
+                found.hosts = Some(hosts);
+                break;
             }
+            Err(error) => found.damage = Some(format!("{} cannot be used: {error}", storage.name_of(key.path()))),
         }
     }
-    Ok(None)
+    Ok(found)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::cluster_backups;
 use super::contents::{self, Contents};
+use super::render::on_a_line;
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::medusa_size;
@@ -17,6 +18,13 @@ use crate::storage::Storage;
 pub struct Finished {
     pub name: BackupName,
     pub at: i64,
+}
+
+impl Finished {
+    /// Seconds. Zero where the storage's clock is ahead of this host's. `now`: Unix seconds.
+    pub fn age(&self, now: i64) -> i64 {
+        now.saturating_sub(self.at).max(0)
+    }
 }
 
 #[derive(Debug)]
@@ -54,12 +62,12 @@ impl LastBackups {
     /// The lines that cassandra-medusa logs. `now`: Unix seconds.
     pub fn text(&self, now: i64) -> String {
         let mut text = match &self.node {
-            Some(last) => format!("Latest node backup finished {} seconds ago\n", now - last.at),
+            Some(last) => format!("Latest node backup finished {} seconds ago\n", last.age(now)),
             None => "This node has not been backed up yet\n".to_owned(),
         };
         match &self.complete {
             Some(last) => {
-                let ago = now - last.at;
+                let ago = last.age(now);
                 let _ = writeln!(text, "Latest complete backup:\n- Name: {}\n- Finished: {ago} seconds ago", last.name);
             }
             None => text.push_str("The cluster this node belongs to has no complete backup yet\n"),
@@ -74,7 +82,7 @@ impl LastBackups {
     pub fn json(&self, now: i64) -> Value {
         let finished = |last: &Option<Finished>| {
             last.as_ref().map(|last| {
-                json!({ "name": last.name.as_str(), "finished": last.at, "seconds_since_backup": now - last.at })
+                json!({ "name": last.name.as_str(), "finished": last.at, "seconds_since_backup": last.age(now) })
             })
         };
         let latest = self.latest.as_ref().map(|(backup, contents)| super::render::backup_json(backup, contents));
@@ -98,7 +106,7 @@ fn latest_text(backup: &ClusterBackup, contents: &Contents) -> String {
     ] {
         if !nodes.is_empty() {
             let _ = writeln!(text, "- {label} backup: {} nodes {state}\n  These nodes are:", nodes.len());
-            text.extend(nodes.iter().map(|node| format!("     {node}\n")));
+            text.extend(nodes.iter().map(|node| format!("     {}\n", on_a_line(node))));
         }
     }
     let Amount { files, bytes } = contents::complete(backup, contents);

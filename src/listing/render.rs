@@ -46,11 +46,16 @@ pub fn status_text(backup: &ClusterBackup, contents: &Contents) -> String {
     }
     if !missing.is_empty() {
         text.push_str("- Missing nodes:\n");
-        text.extend(missing.iter().map(|host| format!("    {host}\n")));
+        text.extend(missing.iter().map(|host| format!("    {}\n", on_a_line(host))));
     }
     let Amount { files, bytes } = contents::complete(backup, contents);
     let _ = writeln!(text, "- {files} files, {}", medusa_size(bytes));
     text
+}
+
+/// A name from a token map, which may be any text, where each line is one name.
+pub fn on_a_line(name: &str) -> String {
+    name.replace('\n', "\\n").replace('\r', "\\r")
 }
 
 /// The document that status prints for one backup and list-backups in a list.

@@ -206,7 +206,7 @@ impl Report {
             match last {
                 Some((name, finished)) => {
                     let subject = Subject::Backup(name.clone());
-                    measured.push(of(age, self.now - finished, &subject));
+                    measured.push(of(age, self.now.saturating_sub(*finished).max(0), &subject));
                     measured.push(of(at, *finished, &subject));
                 }
                 None => measured.push(of(at, 0_u64, &Subject::Nothing)),

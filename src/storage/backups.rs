@@ -123,7 +123,7 @@ impl Storage {
     async fn has_backup(&self, fqdn: &Fqdn) -> Result<bool> {
         for folder in self.folders(&self.layout().node(fqdn)).await? {
             let Some(name) = self.layout().backup_folder(fqdn, &folder) else { continue };
-            if self.meta_state(fqdn, &name).await?.schema.is_some() {
+            if self.head(&self.layout().meta(fqdn, &name, Meta::Schema)).await?.is_some() {
                 return Ok(true);
             }
         }

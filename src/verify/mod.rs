@@ -250,7 +250,8 @@ async fn find(storage: &Storage, name: &BackupName) -> anyhow::Result<Option<Fou
     let (mut tokenmaps, mut error) = (Vec::new(), None);
     while let Some(read) = reads.next().await {
         match read {
-            Ok(tokenmap) => tokenmaps.push(tokenmap),
+            // Damage is told with the node.
+            Ok(found) => tokenmaps.push(found.hosts),
             Err(failed) => error = Some(failed),
         }
     }

@@ -186,7 +186,10 @@ fn clocks_that_disagree_hide_no_backup_and_delete_none() {
     for arguments in LOOKS {
         let run = medusa.ok(arguments);
         assert!(!run.stderr.contains("panicked"), "{run}");
+        assert!(!run.stdout.contains(" -9"), "{run}");
     }
+    let report = medusa.ok(&["report-last-backup"]).stdout;
+    assert!(report.starts_with("This node has not") || report.contains("finished 0 seconds ago"), "{report}");
     let plan = medusa.ok(&["purge", "--all-nodes", "--dry-run"]).stdout;
     assert!(plan.contains("keep 4, delete 0 backups of n1\n"), "{plan}");
 }

@@ -164,8 +164,12 @@ fn a_node_that_any_token_map_names_belongs_to_the_backup() {
         assert_eq!(medusa.ok(&["fetch-tokenmap", "--backup-name", "b1"]).stdout, "n1\n[1]\nn2\n[1]\n");
         // Damaged, it hides nobody: its copy in the index stands in for it.
         put(&bucket, "n2/b1/meta/tokenmap.json", "[");
-        let status = medusa.ok(&["status", "--backup-name", "b1"]).stdout;
-        assert!(status.contains("- Missing nodes:\n    n3\n"), "{status}");
+        let status = medusa.ok(&["status", "--backup-name", "b1"]);
+        assert!(status.stdout.contains("- Missing nodes:\n    n3\n"), "{status}");
+        assert_eq!(status.stderr.matches("n2/b1/meta/tokenmap.json cannot be used").count(), 1, "{status}");
+        put(&bucket, "n1/b1/meta/tokenmap.json", "[");
+        let status = medusa.ok(&["status", "--backup-name", "b1"]);
+        assert!(status.stderr.contains("neither can the token maps of 1 other nodes of backup b1"), "{status}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::storage::Storage;
 use crate::storage::backups::Memory;
 
 /// Kibibytes. For manifests that are read at a time.
-const MEMORY: u32 = 48 << 10;
+const MEMORY: u32 = 24 << 10;
 
 /// What a node backup holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

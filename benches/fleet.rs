@@ -3,7 +3,7 @@
 //!
 //! `BENCH_FLEET`: buckets as nodes x backups x files of each backup, with `+data` where the files themselves are there (sparse),
 //! made one after the other and removed. `BENCH_ROUNDS` (3): runs of ours, of which the median counts; cassandra-medusa runs
-//! once. `BENCH_PEER_LIMIT` (120): seconds after which it is stopped.
+//! once. `BENCH_PEER_LIMIT` (60): seconds after which it is stopped.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "this is a measurement")]
 
@@ -156,7 +156,7 @@ fn theirs(medusa: &Medusa, question: &Question, ours: &Told) -> String {
         return empty;
     }
     let arguments: Vec<_> = question.arguments.iter().map(String::as_str).collect();
-    let limit = Duration::from_secs(number("BENCH_PEER_LIMIT", 120));
+    let limit = Duration::from_secs(number("BENCH_PEER_LIMIT", 60));
     let Some((measured, stdout)) = watched(&mut medusa.prepare_peer(&arguments), limit) else {
         return format!("{:>8} {:>6} {:>9}", format!("> {}", limit.as_secs()), "-", "-");
     };

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::fcntl::OFlag;
 use tokio::time::{Instant, sleep};
@@ -31,11 +31,43 @@ pub struct Nodetool {
     /// Of a call that may flush much.
     snapshot_timeout: Duration,
     /// Held by this process and by every nodetool that it starts.
-    lock: OnceLock<File>,
+    lock: OnceLock<Lock>,
 }
 
 /// Between two looks whether the nodetool of another run has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A locked file, removed when dropped: by then every nodetool of this run has ended.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// `None`: somebody else has it, or has just removed it.
+    fn try_take(path: &Path) -> anyhow::Result<Option<Self>> {
+        // Never through a link: the folder belongs to everybody.
+        let (flags, mode) = (OFlag::O_NOFOLLOW.bits(), 0o600);
+        let mut options = fs_err::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(flags);
+        let file = file.open(path)?.into_file();
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("could not lock {}", path.display())),
+        }
+        let is_there =
+            fs_err::metadata(path).is_ok_and(|found| file.metadata().is_ok_and(|own| own.ino() == found.ino()));
+        Ok(is_there.then(|| Self { file, path: path.to_owned() }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs_err::remove_file(&self.path);
+    }
+}
 
 #[derive(Debug)]
 enum PasswordFile {
@@ -88,33 +120,25 @@ impl Nodetool {
 
     async fn lock(&self, data_directory: &Path) -> anyhow::Result<()> {
         let folder = fs_err::metadata(data_directory)?;
-        let name = format!("medusa-nodetool-{}-{}.lock", folder.dev(), folder.ino());
-        let path = std::env::temp_dir().join(name);
-        // Never through a link: the folder belongs to everybody.
-        let (flags, mode) = (OFlag::O_NOFOLLOW.bits(), 0o600);
-        let mut options = fs_err::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(flags);
-        let file = file.open(&path)?.into_file();
+        let path = std::env::temp_dir().join(format!("medusa-nodetool-{}-{}.lock", folder.dev(), folder.ino()));
         let deadline = Instant::now() + self.snapshot_timeout;
         let mut told = false;
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {}
-                Err(error) => return Err(error).with_context(|| format!("could not lock {}", path.display())),
+            if let Some(lock) = Lock::try_take(&path)? {
+                self.lock.get_or_init(|| lock);
+                return Ok(());
             }
+            ensure!(Instant::now() < deadline, "{} is locked", path.display());
             if !told {
                 tracing::info!("waiting for the nodetool that an interrupted run left behind");
                 told = true;
             }
             sleep(LOOK_AGAIN).await;
         }
-        self.lock.get_or_init(|| file);
-        Ok(())
     }
 
     fn stdin(&self) -> Stdio {
-        self.lock.get().and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
+        self.lock.get().and_then(|lock| lock.file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
     }
 
     fn invocation(&self, words: &[&str]) -> Invocation {
@@ -188,6 +212,17 @@ mod tests {
         let text = format!("[storage]\nstorage_provider = local\nbucket_name = b\n[cassandra]\n{lines}");
         let config = Config::from_text(&text, Path::new("x"), &Overrides::default(), &BTreeMap::new()).unwrap();
         Nodetool::new(&config.cassandra)
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = Lock::try_take(&path).unwrap().unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!path.exists());
+        assert!(Lock::try_take(&path).unwrap().is_some());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::explain;
+
 /// How a command ended when it did not end well. The number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -107,6 +109,7 @@ impl Told {
         let mut told = Self { texts: Vec::new(), details: Vec::new(), hint: None };
         for cause in error.chain() {
             let said = cause.to_string();
+            let said = explain::shortened(&said);
             let said = said.trim();
             if told.texts.iter().all(|text| !text.contains(said)) {
                 told.texts.push(said.to_owned());
@@ -118,6 +121,9 @@ impl Told {
                 told.hint = told.hint.or_else(|| failure.hint.clone());
             }
         }
+        if told.hint.is_none() && error.chain().any(<dyn Error + 'static>::is::<object_store::Error>) {
+            told.hint = explain::hint(&told.texts.join("\n"));
+        }
         told
     }
 }
@@ -127,9 +133,10 @@ pub fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
+        let cause = explain::shortened(&cause);
         if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
+            text = cause.into_owned();
+        } else if !text.contains(&*cause) {
             text = format!("{text}: {cause}");
         }
     }

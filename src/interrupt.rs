@@ -63,6 +63,15 @@ impl Interrupt {
         if self.is_raised() { Err(self.failure()) } else { Ok(()) }
     }
 
+    /// The same for work whose error may be an interrupt.
+    pub async fn or_failure<T, E: From<Failure>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            () = self.token.cancelled() => Err(self.failure().into()),
+            result = work => result,
+        }
+    }
+
     /// Waits for the work or for a signal, whichever comes first. The work is dropped where the signal wins.
     pub async fn or<T, E: Into<anyhow::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> anyhow::Result<T> {
         tokio::select! {

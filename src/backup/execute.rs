@@ -10,14 +10,14 @@ use super::plan::{Action, BackupPlan, FilePlan, Stored, TablePlan};
 use crate::cassandra::snapshot::SnapshotFile;
 use crate::error::one_line;
 use crate::model::backups::BackupMode;
-use crate::model::digest::{ContentDigest, RecordedMd5};
+use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
 use crate::model::manifest::{Manifest, Object, Section};
 use crate::model::names::{BackupName, Fqdn, TableFolder};
 use crate::model::sstable::{self, SstableFile};
 use crate::monitor::{Amount, Monitor};
 use crate::storage::blocking::{inline, on_threads};
 use crate::storage::layout::{ObjectKey, Pool};
-use crate::storage::transfer::{SourceFile, TransferError, Watch, digest_file};
+use crate::storage::transfer::{SourceFile, TransferError, Upload, Watch, digest_file};
 use crate::storage::{Created, Storage};
 
 /// After so many unreadable files the rest is not tried.
@@ -144,8 +144,9 @@ impl Execution {
             // The content decides the key, so it is read first.
             Action::Upload => self.upload_under_content_key(table, file, None).await,
             Action::Compare(stored) => {
-                let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && s.recorded_md5() != RecordedMd5::Unknown);
-                let part_size = needs_md5.then_some(self.part_size);
+                let is_known = |s: &Stored| s.recorded_md5() != RecordedMd5::Unknown || !self.storage.reads_are_cheap();
+                let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && is_known(s));
+                let part_size = needs_md5.then(|| part_size(source.size, self.part_size));
                 let digest = digest_file(&source_file(source), part_size, &self.quiet())?;
                 let checked = self.checked(source, &digest)?;
                 for stored in stored {
@@ -183,16 +184,19 @@ impl Execution {
                 let found = self.storage.digest_object(&stored.key, None, &self.quiet()).await?;
                 Ok(found.sha256 == digest.sha256)
             }
-            None => Ok(false),
+            None => {
+                let found = self.storage.server_md5(&stored.key).await?;
+                Ok(found.is_some() && found == digest.md5.as_ref().map(|md5| md5.whole))
+            }
         }
     }
 
     async fn upload(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
-        let (digest, created, checked) = self.create(file, &file.key).await?;
-        match created {
-            Created::New => Ok(uploaded(&file.key, &file.source, &digest, checked)),
+        let (upload, checked) = self.create(file, &file.key).await?;
+        match upload.created {
+            Created::New => Ok(uploaded(&file.key, &file.source, upload, checked)),
             // Somebody was faster: another run of this backup, or Medusa.
-            Created::Taken => self.upload_under_content_key(table, file, Some(digest)).await,
+            Created::Taken => self.upload_under_content_key(table, file, Some(upload.digest)).await,
         }
     }
 
@@ -209,10 +213,11 @@ impl Execution {
         };
         for folder in [digest.sha256.content_folder(), digest.sha256.second_content_folder()] {
             let key = self.storage.layout().data(&self.fqdn, self.pool(), table, &source.file, Some(&folder));
-            let (digest, created, checked) = self.create(file, &key).await?;
-            if created == Created::New {
-                return Ok(uploaded(&key, source, &digest, checked));
+            let (upload, checked) = self.create(file, &key).await?;
+            if upload.created == Created::New {
+                return Ok(uploaded(&key, source, upload, checked));
             }
+            let digest = upload.digest;
             // A run that was killed left it. A power cut may have left something else in its place.
             if self.holds(&key, &digest).await? {
                 let sha256 = Some(digest.sha256);
@@ -235,23 +240,19 @@ impl Execution {
     }
 
     /// Uploads under the key. An SSTable is compared with its own digest on the way.
-    async fn create(
-        &self,
-        file: &FilePlan,
-        key: &ObjectKey,
-    ) -> Result<(ContentDigest, Created, Checked), TransferError> {
+    async fn create(&self, file: &FilePlan, key: &ObjectKey) -> Result<(Upload, Checked), TransferError> {
         let source = source_file(&file.source);
         let expected = expected_crc32(&file.source);
         let upload = self.storage.upload(&source, key, expected, &self.watch).await;
         match upload {
             Err(TransferError::Corrupt { .. }) if self.allow_corrupt => {
                 let upload = self.storage.upload(&source, key, None, &self.watch).await?;
-                Ok((upload.digest, upload.created, Checked::Corrupt))
+                Ok((upload, Checked::Corrupt))
             }
             other => {
                 let upload = other?;
                 let checked = if expected.is_some() { Checked::Good } else { Checked::Without };
-                Ok((upload.digest, upload.created, checked))
+                Ok((upload, checked))
             }
         }
     }
@@ -316,13 +317,12 @@ fn kept(
     Done { object, uploaded: false, digest_checked: checked != Checked::Without }
 }
 
-fn uploaded(key: &ObjectKey, source: &SnapshotFile, digest: &ContentDigest, checked: Checked) -> Done {
+fn uploaded(key: &ObjectKey, source: &SnapshotFile, upload: Upload, checked: Checked) -> Done {
     let object = Object {
         path: key.as_str().into(),
-        // Local storage: Medusa records nothing for files that it keeps, and nothing is what costs nothing.
-        md5: None,
-        size: digest.size,
-        sha256: Some(digest.sha256),
+        md5: upload.md5.map(Into::into),
+        size: upload.digest.size,
+        sha256: Some(upload.digest.sha256),
         mtime: Some(source.mtime),
         corrupt: checked == Checked::Corrupt,
     };

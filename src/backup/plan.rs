@@ -64,17 +64,19 @@ impl StoredFiles {
         }
     }
 
-    /// Takes over an object that the listing of a pool returned. What is no file of a table is passed over.
-    pub fn add_object(&mut self, pool: &Path, meta: ObjectMeta) {
+    /// Takes over an object that the listing of a pool returned. What is no file of a table is passed over. `lists_digests`: the
+    /// `ETag` of an object that no manifest names says what it holds.
+    pub fn add_object(&mut self, pool: &Path, meta: ObjectMeta, lists_digests: bool) {
         let Some((table, file)) = file_of(pool, &meta.location) else { return };
         let records = self.records.get(meta.location.as_ref()).map_or(&[][..], Vec::as_slice);
         let of_this = |record: &&Record| record.object.size == meta.size && meta.last_modified <= record.written;
         let objects: Vec<_> = records.iter().filter(of_this).map(|record| &record.object).collect();
         let ours = objects.iter().find(|object| object.sha256.is_some());
+        let listed = meta.e_tag.as_ref().filter(|_| lists_digests).map(|tag| tag.trim_matches('"').into());
         let stored = Stored {
             size: meta.size,
             sha256: ours.and_then(|object| object.sha256),
-            md5: objects.iter().find_map(|object| object.md5.clone()),
+            md5: objects.iter().find_map(|object| object.md5.clone()).or(listed),
             mtime: ours.and_then(|object| object.mtime),
             corrupt: ours.is_some_and(|object| object.corrupt),
             named: !objects.is_empty(),
@@ -243,7 +245,7 @@ mod tests {
             stored.add_manifest(manifest, written);
         }
         for object in objects {
-            stored.add_object(&Path::parse(POOL).unwrap(), object);
+            stored.add_object(&Path::parse(POOL).unwrap(), object, false);
         }
         stored
     }

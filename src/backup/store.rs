@@ -108,6 +108,7 @@ impl Storing<'_> {
     pub async fn store(&self, lease: &Lease, tables: Vec<SnapshotTable>) -> anyhow::Result<Done> {
         let (context, options) = (self.context, self.options);
         let begin = Instant::now();
+        self.remove_unfinished_uploads().await;
         let plan = self.plan(tables).await?;
         let totals = plan.totals();
         context.monitor.step("compare", &report::compared(&totals), begin.elapsed());
@@ -149,6 +150,18 @@ impl Storing<'_> {
         self.confirm(&executed.manifest).await?;
         lease.confirm().await?;
         Ok(Done { executed, totals })
+    }
+
+    /// What killed runs left of uploads in parts. It costs, and does no other harm.
+    async fn remove_unfinished_uploads(&self) {
+        let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
+        match storage.abort_unfinished_uploads(&storage.layout().node(fqdn)).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!("{} of earlier runs removed", units::counted(count as u64, "unfinished upload"))
+            }
+            Err(error) => tracing::warn!("{}", one_line(&error)),
+        }
     }
 
     /// The last look before the commit: everything that the manifest will name is there. Somebody else may have deleted
@@ -346,7 +359,7 @@ impl Storing<'_> {
         let pool = storage.layout().pool(&self.context.fqdn, self.pool());
         let mut listing = storage.list(&pool);
         while let Some(object) = listing.try_next().await? {
-            stored.add_object(&pool, object);
+            stored.add_object(&pool, object, storage.lists_digests());
         }
         Ok(stored)
     }

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     backup_node, build_index, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases,
-    list_backups, purge, purge_decommissioned, report_last_backup, restore_node, status, verify,
+    list_backups, purge, purge_decommissioned, report_last_backup, restore_node, status, storage_check, verify,
 };
 use crate::config::Overrides;
 
@@ -103,6 +103,7 @@ pub enum Command {
     GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
     ReportLastBackup(report_last_backup::ReportLastBackupArgs),
     Leases(leases::LeasesArgs),
+    StorageCheck(storage_check::StorageCheckArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     ManPages(completions::ManPagesArgs),
@@ -126,6 +127,7 @@ impl Command {
             Self::GetLastCompleteClusterBackup(_) => "get-last-complete-cluster-backup",
             Self::ReportLastBackup(_) => "report-last-backup",
             Self::Leases(_) => "leases",
+            Self::StorageCheck(_) => "storage-check",
             Self::Config(_) => "config",
             Self::Completions(_) => "completions",
             Self::ManPages(_) => "man-pages",

@@ -18,6 +18,7 @@ pub mod purge_decommissioned;
 pub mod report_last_backup;
 pub mod restore_node;
 pub mod status;
+pub mod storage_check;
 pub mod verify;
 
 use std::sync::Arc;
@@ -90,6 +91,7 @@ async fn act(command: &Command, context: &Context, output: &Output, facts: &mut 
         Command::GetLastCompleteClusterBackup(args) => args.run(context, output).await,
         Command::ReportLastBackup(args) => args.run(context, output, facts).await,
         Command::Leases(args) => args.run(context, output).await,
+        Command::StorageCheck(args) => args.run(context, output).await,
         Command::Config(args) => args.run(context, output),
         Command::Completions(_) | Command::ManPages(_) => Ok(()),
     }

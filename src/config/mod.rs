@@ -2,6 +2,7 @@
 
 pub mod ini;
 pub mod keys;
+pub mod object_store;
 pub mod secret;
 pub mod values;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use self::ini::{Ini, IniError};
 use self::keys::Kind;
+use self::object_store::ObjectStore;
 use self::secret::Secret;
 use self::values::{Origin, Values};
 use crate::model::units::{parse_bool, parse_size};
@@ -103,7 +105,8 @@ pub struct Storage {
     pub prefix: Option<String>,
     /// As given; the node's folder name also depends on the resolver.
     pub fqdn: Option<String>,
-    pub concurrent_transfers: usize,
+    /// Files in flight. `None`: as many as are good.
+    pub concurrent_transfers: Option<usize>,
     /// Small requests in flight.
     pub concurrent_requests: usize,
     /// Bytes.
@@ -112,6 +115,7 @@ pub struct Storage {
     pub multipart_chunksize: u64,
     pub use_sudo_for_restore: bool,
     pub retention: Retention,
+    pub object_store: ObjectStore,
 }
 
 /// Which backups a purge keeps. 0: no such limit, no such rule.
@@ -318,12 +322,13 @@ impl Typed<'_> {
             base_path: self.path("storage", "base_path"),
             prefix: self.filled("storage", "prefix"),
             fqdn: self.filled("storage", "fqdn"),
-            concurrent_transfers: self.at_least_one("storage", "concurrent_transfers")?,
+            concurrent_transfers: self.concurrent_transfers()?,
             concurrent_requests: self.at_least_one("storage", "concurrent_requests")?,
             multi_part_upload_threshold: self.size("storage", "multi_part_upload_threshold")?,
             multipart_chunksize: self.size("storage", "multipart_chunksize")?,
             use_sudo_for_restore: self.flag("storage", "use_sudo_for_restore")?,
             retention: self.retention()?,
+            object_store: self.object_store()?,
         };
         for key in ["bucket_name", "prefix"] {
             if self.text("storage", key).is_some_and(|value| value.contains('/')) {

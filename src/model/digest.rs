@@ -110,6 +110,21 @@ pub struct ContentDigest {
     pub md5: Option<Md5Forms>,
 }
 
+/// The size of the parts in which S3 takes an object of `size` bytes, as boto cuts them: as configured, but at most 10,000 parts
+/// of 5 MiB to 5 GiB (s3transfer's `ChunksizeAdjuster`).
+pub fn part_size(size: u64, configured: u64) -> u64 {
+    let mut part_size = configured.max(1);
+    while size.div_ceil(part_size) > MOST_PARTS {
+        part_size *= 2;
+    }
+    part_size.clamp(SMALLEST_PART, LARGEST_PART)
+}
+
+/// Parts of an object in S3.
+const MOST_PARTS: u64 = 10_000;
+const SMALLEST_PART: u64 = 5 << 20;
+const LARGEST_PART: u64 = 5 << 30;
+
 /// The MD5 of a content, whole and in parts of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Md5Forms {
@@ -248,6 +263,16 @@ mod tests {
         small.update(b"ab");
         assert_eq!(small.finish().md5.unwrap().parts.1, 1);
         assert_eq!(DigestStream::with_md5(8).finish().md5.unwrap().parts.1, 1);
+    }
+
+    #[test]
+    fn parts_are_as_large_as_boto_makes_them() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(part_size(20 * MIB, 50 * MIB), 50 * MIB);
+        assert_eq!(part_size(500_000 * MIB, 50 * MIB), 50 * MIB);
+        assert_eq!(part_size(500_000 * MIB + 1, 50 * MIB), 100 * MIB);
+        assert_eq!(part_size(100 * MIB, MIB), 5 * MIB);
+        assert_eq!(part_size(5 << 40, 6 << 30), 5 << 30);
     }
 
     #[test]

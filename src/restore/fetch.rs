@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::files;
-use crate::model::digest::{ContentDigest, RecordedMd5};
+use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
 use crate::model::manifest::Object;
 use crate::storage::Storage;
 use crate::storage::blocking::inline;
@@ -84,7 +84,7 @@ impl Fetch {
             }
         }
         let part = part_of(&wanted.target);
-        let part_size = needs_md5(&wanted.object).then_some(self.part_size);
+        let part_size = needs_md5(&wanted.object).then(|| part_size(wanted.object.size, self.part_size));
         let file = NewFile { path: part.clone(), mode: 0o644, owner: wanted.owner, mtime: wanted.object.mtime };
         let digest = self.storage.download(&wanted.key, file, part_size, &self.watch).await?;
         if let Some(problem) = mismatch(&wanted.object, &digest) {
@@ -127,7 +127,7 @@ impl Fetch {
             fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
         let Some(metadata) = metadata.filter(|_| known) else { return Ok(None) };
         let source = SourceFile { path: path.to_owned(), size: object.size, mtime: files::mtime(&metadata) };
-        let part_size = needs_md5(object).then_some(self.part_size);
+        let part_size = needs_md5(object).then(|| part_size(object.size, self.part_size));
         let watch = Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() };
         match digest_file(&source, part_size, &watch) {
             Ok(digest) => Ok(mismatch(object, &digest).is_none().then(|| metadata.ino())),

@@ -176,6 +176,9 @@ fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> Object
     ObjectKey(Path::parse(&text).unwrap_or_else(|_| Path::from(text)))
 }
 
+/// The folder of storage checks.
+const CHECK: &str = "storage-check";
+
 /// The folder of everything that is no node.
 const INDEX: &str = "index";
 
@@ -374,6 +377,21 @@ impl Layout {
     }
 
     /// An object that says what time it is.
+    /// An object of a storage check.
+    pub fn check(&self, folder: &str, name: &str) -> ObjectKey {
+        self.key([INDEX, CHECK, folder, name])
+    }
+
+    /// Everything of one storage check.
+    pub fn check_folder(&self, folder: &str) -> Path {
+        self.key([INDEX, CHECK, folder]).0
+    }
+
+    /// Everything of all storage checks.
+    pub fn checks(&self) -> Path {
+        self.key([INDEX, CHECK]).0
+    }
+
     pub fn clock(&self, run: &uuid::Uuid) -> ObjectKey {
         self.key([INDEX, "clock", &run.simple().to_string()])
     }

@@ -227,6 +227,9 @@ impl Storage {
             let created = self.put_lease(&key, content.clone(), PutMode::Create).await;
             let created = created.map_err(|error| with_way_out(error.into()))?;
             if let Some(version) = created {
+                if self.is_doubtful() {
+                    self.expect_refusal(&key, &content).await?;
+                }
                 return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
             }
             let Some(found) = self.find_lease(fqdn).await.map_err(with_way_out)? else { continue };
@@ -245,6 +248,28 @@ impl Storage {
             }
         }
         Err(Failure::failed(format!("the lease of {fqdn} goes from hand to hand; try again")).into())
+    }
+
+    /// Makes sure that the store refuses to create what is there.
+    async fn expect_refusal(&self, key: &ObjectKey, content: &Bytes) -> anyhow::Result<()> {
+        if self.put_lease(key, content.clone(), PutMode::Create).await?.is_none() {
+            return Ok(());
+        }
+        self.delete(vec![key.clone()]).await?;
+        Err(Failure::failed(format!("{} overwrites objects although the request forbids it", self.location()))
+            .hint("two processes could destroy each other's work there; medusa storage-check tells more. With conditional_create = off in [storage] medusa looks before it writes, which protects as long as one node is backed up by one process at a time")
+            .into())
+    }
+
+    /// Tries what renews and takes over leases: an update of the known version succeeds, and one of another version does not.
+    pub async fn try_update(&self, key: &ObjectKey) -> anyhow::Result<()> {
+        let written = self.put_lease(key, Bytes::from_static(b"1"), PutMode::Create).await?;
+        let first = written.ok_or_else(|| anyhow::anyhow!("it is there already"))?;
+        let renewed = self.put_lease(key, Bytes::from_static(b"2"), PutMode::Update(first.clone())).await?;
+        anyhow::ensure!(renewed.is_some(), "an update of the version that is there was refused");
+        let late = self.put_lease(key, Bytes::from_static(b"3"), PutMode::Update(first)).await?;
+        anyhow::ensure!(late.is_none(), "an object was overwritten although it had been changed");
+        Ok(())
     }
 
     /// The lease of a node. `None`: proven absent. Asks the storage for its time.
@@ -298,7 +323,7 @@ impl Storage {
         content: Bytes,
         mode: PutMode,
     ) -> Result<Option<UpdateVersion>, StorageError> {
-        match self.store.put_opts(key.path(), content.into(), PutOptions::from(mode)).await {
+        match self.put(key, content, PutOptions::from(mode)).await {
             Ok(put) => Ok(Some(UpdateVersion { e_tag: put.e_tag, version: put.version })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error("write the lease", key.path())(error)),

@@ -2,14 +2,23 @@
 //!
 //! Every read tells "found" from "proven absent"; any other answer is an error, so that nothing is decided on a guess.
 
+pub mod aws_credentials;
+pub mod azure;
 pub mod backups;
 pub mod blocking;
+pub mod gcs;
+pub mod http;
 pub mod layout;
 pub mod lease;
 pub mod local;
 pub mod provider;
+pub mod remote;
+pub mod s3;
 pub mod transfer;
+pub mod unconditional;
+pub mod uploads;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +29,7 @@ use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as 
 
 use self::layout::{Layout, ObjectKey};
 use self::local::{Durable, LocalStore};
+use self::remote::Remote;
 
 /// A storage request that failed, with the object that it was about.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +76,7 @@ pub struct Storage {
     layout: Layout,
     location: String,
     local: Option<LocalStore>,
+    remote: Option<Arc<Remote>>,
     settings: Settings,
 }
 
@@ -110,6 +121,11 @@ impl Storage {
         absent_is_none(read.await).map_err(self.error("read", key.path()))
     }
 
+    /// A part of an object.
+    pub async fn read_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes> {
+        self.store.get_range(key.path(), range).await.map_err(self.error("read", key.path()))
+    }
+
     /// The object's facts. `None`: proven absent.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>> {
         absent_is_none(self.store.head(key.path()).await).map_err(self.error("look at", key.path()))
@@ -128,7 +144,7 @@ impl Storage {
     }
 
     async fn create_with(&self, key: &ObjectKey, content: Bytes, options: PutOptions) -> Result<Created> {
-        match self.store.put_opts(key.path(), content.into(), options).await {
+        match self.put(key, content, options).await {
             Ok(_) => Ok(Created::New),
             Err(Error::AlreadyExists { .. }) => Ok(Created::Taken),
             Err(error) => Err(self.error("create", key.path())(error)),
@@ -137,7 +153,7 @@ impl Storage {
 
     /// Writes an object that is a cache or a marker, whatever was there.
     pub async fn replace(&self, key: &ObjectKey, content: Bytes) -> Result<()> {
-        self.store.put(key.path(), content.into()).await.map(drop).map_err(self.error("write", key.path()))
+        self.put(key, content, PutOptions::default()).await.map(drop).map_err(self.error("write", key.path()))
     }
 
     /// All objects below a prefix of whole path elements, in no particular order.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use futures::StreamExt as _;
-use object_store::{Error, GetResultPayload, ObjectStoreExt as _};
+use object_store::{Error, GetOptions, GetRange, GetResultPayload, ObjectStoreExt as _};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -76,8 +76,8 @@ pub struct Watch {
 pub struct Upload {
     pub digest: ContentDigest,
     pub created: Created,
-    /// As the storage returned it.
-    pub e_tag: Option<String>,
+    /// As cassandra-medusa would record it. `None`: nothing that is worth its cost.
+    pub md5: Option<String>,
 }
 
 impl Storage {
@@ -94,10 +94,10 @@ impl Storage {
         crc32: Option<u32>,
         watch: &Watch,
     ) -> Result<Upload, TransferError> {
-        let upload = if source.size <= PIECE as u64 {
-            self.upload_small(source, key, crc32, watch).await
-        } else {
-            self.upload_large(source, key, crc32, watch).await
+        let upload = match &self.remote {
+            Some(remote) => self.upload_remote(remote, source, key, crc32, watch).await,
+            None if source.size <= PIECE as u64 => self.upload_small(source, key, crc32, watch).await,
+            None => self.upload_large(source, key, crc32, watch).await,
         }?;
         watch.counters.add_file();
         Ok(upload)
@@ -123,7 +123,7 @@ impl Storage {
         let options = object_store::PutOptions::from(object_store::PutMode::Create);
         let put = self.store.put_opts(key.path(), content.into(), options).await;
         watch.counters.add_bytes(digest.size);
-        self.uploaded(key, digest, put)
+        self.stored(key, digest, put)
     }
 
     async fn upload_large(
@@ -172,7 +172,7 @@ impl Storage {
             None => joined(reading.await),
         };
         match digest {
-            Ok(digest) => self.uploaded(key, digest, upload.complete().await),
+            Ok(digest) => self.stored(key, digest, upload.complete().await),
             Err(error) => {
                 if let Err(abort) = upload.abort().await {
                     tracing::debug!("the upload of {key} could not be aborted: {abort}");
@@ -182,15 +182,15 @@ impl Storage {
         }
     }
 
-    fn uploaded(
+    fn stored(
         &self,
         key: &ObjectKey,
         digest: ContentDigest,
         put: object_store::Result<object_store::PutResult>,
     ) -> Result<Upload, TransferError> {
         match put {
-            Ok(result) => Ok(Upload { digest, created: Created::New, e_tag: result.e_tag }),
-            Err(Error::AlreadyExists { .. }) => Ok(Upload { digest, created: Created::Taken, e_tag: None }),
+            Ok(_) => Ok(Upload { digest, created: Created::New, md5: None }),
+            Err(Error::AlreadyExists { .. }) => Ok(Upload { digest, created: Created::Taken, md5: None }),
             Err(error) => Err(self.error("upload", key.path())(error).into()),
         }
     }
@@ -260,6 +260,7 @@ impl Storage {
                 reading
             }
             GetResultPayload::Stream(mut stream) => {
+                let (e_tag, mut received, mut received_before) = (got.meta.e_tag, 0, 0);
                 let (sender, mut queue) = mpsc::channel::<Bytes>(QUEUE);
                 let writing = spawn_blocking(move || {
                     let queue = std::iter::from_fn(|| queue.blocking_recv());
@@ -269,17 +270,37 @@ impl Storage {
                 while let Some(piece) = stream.next().await {
                     let piece = match piece {
                         Ok(piece) => piece,
+                        // The store's own attempts are over, but they did get on. A large file may take hours.
+                        Err(error) if received > received_before && e_tag.is_some() => {
+                            tracing::debug!("{key} is read on from byte {received}: {error}");
+                            received_before = received;
+                            let range = Some(GetRange::Offset(received));
+                            let options = GetOptions { range, if_match: e_tag.clone(), ..GetOptions::default() };
+                            match self.store.get_opts(key.path(), options).await {
+                                Ok(rest) => stream = rest.into_stream(),
+                                Err(error) => {
+                                    failure = Some(failed(error));
+                                    break;
+                                }
+                            }
+                            continue;
+                        }
                         Err(error) => {
                             failure = Some(failed(error));
                             break;
                         }
                     };
+                    received += piece.len() as u64;
                     if sender.send(piece).await.is_err() {
                         break;
                     }
                 }
                 drop(sender);
                 let digest = joined(writing.await)?;
+                if failure.is_none() && received != size {
+                    let short = format!("{received} bytes came of {size}");
+                    failure = Some(failed(Error::Generic { store: "HTTP", source: short.into() }));
+                }
                 match failure {
                     Some(failure) => Err(failure.into()),
                     None => digested(digest),
@@ -306,7 +327,7 @@ fn joined<T>(result: Result<Result<T, TransferError>, tokio::task::JoinError>) -
     result.unwrap_or_else(|error| Err(TransferError::Target(io::Error::other(error))))
 }
 
-fn part_error(part: Result<object_store::Result<()>, tokio::task::JoinError>) -> Option<Error> {
+pub(super) fn part_error(part: Result<object_store::Result<()>, tokio::task::JoinError>) -> Option<Error> {
     match part {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -315,7 +336,7 @@ fn part_error(part: Result<object_store::Result<()>, tokio::task::JoinError>) ->
 }
 
 /// Of a file that was read to its end. Snapshots do not change, so a file that did is no part of one.
-fn check(
+pub(super) fn check(
     source: &SourceFile,
     file: &fs::File,
     digest: &ContentDigest,
@@ -333,7 +354,7 @@ fn check(
     }
 }
 
-fn read_whole(file: &fs::File, size: u64) -> io::Result<Bytes> {
+pub(super) fn read_whole(file: &fs::File, size: u64) -> io::Result<Bytes> {
     let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(PIECE) + 1);
     // One byte more than expected tells that the file grew.
     file.take(size + 1).read_to_end(&mut content)?;
@@ -342,7 +363,7 @@ fn read_whole(file: &fs::File, size: u64) -> io::Result<Bytes> {
 
 /// Hands over the file piece by piece until its end, or until `take` wants no more. `size` is what it should have: a smaller
 /// file needs no whole piece of memory.
-fn read_pieces(file: &File, size: u64, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
+pub(super) fn read_pieces(file: &File, size: u64, mut take: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
     let mut offset = 0;
     // One byte more than expected tells that the file grew.
     let length = usize::try_from(size.saturating_add(1)).unwrap_or(PIECE).min(PIECE);

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::one_line;
 use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
 use crate::model::cql::{self, Subject};
-use crate::model::digest::{ContentDigest, RecordedMd5, Sha256};
+use crate::model::digest::{self, ContentDigest, RecordedMd5, Sha256};
 use crate::model::manifest::Manifest;
 use crate::model::names::Fqdn;
 use crate::model::tokenmap::Tokenmap;
@@ -239,7 +239,7 @@ impl Record {
             _ if self.sha256.is_some() => true,
             RecordedMd5::Whole(_) => true,
             // Of another part size than the configured one nothing can be computed again.
-            RecordedMd5::Parts(_, parts) => self.size.div_ceil(part_size.max(1)).max(1) == parts,
+            RecordedMd5::Parts(_, parts) => self.size.div_ceil(digest::part_size(self.size, part_size)).max(1) == parts,
             RecordedMd5::Unknown => false,
         }
     }
@@ -407,7 +407,7 @@ struct Reader {
 
 impl Reader {
     async fn read(&self, object: ToRead) -> (ObjectKey, Result<ContentDigest, TransferError>) {
-        let part_size = object.with_md5.then_some(self.part_size);
+        let part_size = object.with_md5.then(|| digest::part_size(object.size, self.part_size));
         let digest = self.storage.digest_object(&object.key, part_size, &self.watch).await;
         self.watch.counters.add_file();
         (object.key, digest)

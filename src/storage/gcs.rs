@@ -1,0 +1,30 @@
+//! Google Cloud Storage.
+//!
+//! Files of any size go up in one request: an object that is composed of parts has no MD5 there, and cassandra-medusa before
+//! 0.31 fails on buckets that hold such objects.
+
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+
+use super::http::Connector;
+use super::provider;
+use crate::config::object_store::ObjectStore;
+use crate::error::Failure;
+
+/// Opens a bucket. Without `key_file`: the application's default credentials, or those of the machine.
+pub fn open(bucket: &str, settings: &ObjectStore, connector: &Connector) -> Result<GoogleCloudStorage, Failure> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(provider::retry())
+        .with_http_connector(connector.clone());
+    if let Some(key_file) = &settings.key_file {
+        let text = provider::read_key_file(key_file)?;
+        let kind: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| provider::bad_key_file(key_file, "it is not JSON").cause(error))?;
+        let path = key_file.display().to_string();
+        builder = match kind.get("type").and_then(serde_json::Value::as_str) {
+            None | Some("service_account") => builder.with_service_account_key(text),
+            Some(_) => builder.with_application_credentials(path),
+        };
+    }
+    builder.build().map_err(provider::unusable)
+}

@@ -1,0 +1,369 @@
+//! The HTTP side of all object stores: one connection pool with one set of rules below `object_store`, which speaks the
+//! protocols and tries again.
+//!
+//! - Never more requests than the storage wants ([`gate`]), never more bytes than the configuration allows ([`bandwidth`]).
+//! - A request on which nothing moves for `read_timeout` seconds fails, in both directions.
+//! - Uploads carry the MD5 of what they send, and the digest that comes back is compared.
+//! - An object that is made of parts is created only where nothing is, as a small one is.
+
+pub mod bandwidth;
+pub mod body;
+pub mod gate;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
+
+use self::bandwidth::Bandwidth;
+use self::body::{CONTENT, Content, Progress, Received};
+use self::gate::Gate;
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const BLOB_CONTENT_MD5: HeaderName = HeaderName::from_static("x-ms-blob-content-md5");
+const GOOGLE_HASH: HeaderName = HeaderName::from_static("x-goog-hash");
+const AWS_ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+const AWS_CUSTOMER_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-customer-algorithm");
+
+/// Connections are tried so often before the first one succeeded: the address is wrong rather than busy.
+const FIRST_CONNECTIONS: u32 = 4;
+
+/// Whose protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    S3,
+    Gcs,
+    Azure,
+}
+
+/// Signs a request anew after it was changed.
+#[async_trait]
+pub trait Signer: fmt::Debug + Send + Sync {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<(), HttpError>;
+}
+
+/// How the connections are made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub protocol: Protocol,
+    /// Check certificates.
+    pub verify: bool,
+    /// PEM certificates of authorities beside the system's.
+    pub ca: Vec<Vec<u8>>,
+    pub patience: Duration,
+    /// Bytes per second; 0: no limit.
+    pub bandwidth: u64,
+    /// Let the store refuse to overwrite what is made of parts.
+    pub conditional: bool,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    protocol: Protocol,
+    conditional: bool,
+    client: reqwest::Client,
+    gate: Arc<Gate>,
+    bandwidth: Bandwidth,
+    /// For how long nothing may move.
+    patience: Duration,
+    signer: std::sync::OnceLock<Arc<dyn Signer>>,
+    connected: AtomicBool,
+    failed_connections: AtomicU32,
+    requests: AtomicU64,
+}
+
+/// What the answer to an upload, or to a question about an object, said about its content. In the extensions of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerMd5(pub [u8; 16]);
+
+/// Makes the HTTP client of a store, and of what gives it credentials.
+#[derive(Debug, Clone)]
+pub struct Connector(Arc<Shared>);
+
+impl Connector {
+    /// # Errors
+    /// A certificate that cannot be used.
+    pub fn new(options: &Options) -> Result<Self, reqwest::Error> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("medusa/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(options.patience.min(Duration::from_secs(10)))
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(60))
+            .http1_only();
+        if !options.verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        let certificates = options.ca.iter().map(|pem| reqwest::Certificate::from_pem_bundle(pem));
+        let certificates: Vec<_> = certificates.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        if !certificates.is_empty() {
+            builder = builder.tls_certs_merge(certificates);
+        }
+        Ok(Self(Arc::new(Shared {
+            protocol: options.protocol,
+            conditional: options.conditional,
+            client: builder.build()?,
+            gate: Gate::new(),
+            bandwidth: Bandwidth::new(options.bandwidth),
+            patience: options.patience,
+            signer: std::sync::OnceLock::new(),
+            connected: AtomicBool::new(false),
+            failed_connections: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+        })))
+    }
+
+    /// Requests that are changed are signed by it.
+    pub fn sign_with(&self, signer: Arc<dyn Signer>) {
+        drop(self.0.signer.set(signer));
+    }
+
+    /// Requests that were sent so far.
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Service(Arc::clone(&self.0))))
+    }
+}
+
+#[derive(Debug)]
+struct Service(Arc<Shared>);
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let shared = &self.0;
+        let uploads = request.method() == Method::PUT;
+        let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
+        shared.prepare(&mut request, content.as_ref()).await?;
+        let pass = shared.gate.pass().await;
+        let progress = Progress::begin();
+        let (request, size) = shared.request(request, content.as_ref(), &progress).await?;
+        let url = request.url().clone();
+        let method = request.method().clone();
+        shared.requests.fetch_add(1, Ordering::Relaxed);
+        let begin = tokio::time::Instant::now();
+        let answered = tokio::select! {
+            answer = shared.client.execute(request) => answer.map_err(|error| shared.failed(error)),
+            () = progress.stalled(shared.patience) => Err(shared.stalled()),
+        };
+        let took = begin.elapsed();
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(target: "medusa::http", "{method} {} failed after {took:.1?}: {error}", url.path());
+                return Err(error);
+            }
+        };
+        shared.connected.store(true, Ordering::Relaxed);
+        let status = answer.status();
+        tracing::trace!(target: "medusa::http", "{method} {} {size} bytes: {status} after {took:.1?}", url.path());
+        shared.adapt(status, answer.headers());
+        if let Some(content) = content.filter(|_| status.is_success()) {
+            shared.compare(answer.headers(), content.md5, url.query().unwrap_or_default())?;
+        }
+        let md5 = shared.md5_of(answer.headers());
+        let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        if let Some(md5) = md5 {
+            parts.extensions.insert(ServerMd5(md5));
+        }
+        let patience = Box::pin(tokio::time::sleep(shared.patience));
+        let body = Received { inner: body, shared: Arc::clone(shared), pass: Some(pass), held: None, patience };
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+}
+
+impl Shared {
+    /// Adds what `object_store` does not: conditions, digests, and the length of a body that is streamed.
+    async fn prepare(&self, request: &mut HttpRequest, content: Option<&Content>) -> Result<(), HttpError> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let headers_before = request.headers().len();
+        let mut is_changed = false;
+        if self.conditional && self.completes_parts(request.method(), &query) {
+            request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        if let Some(content) = content {
+            let headers = request.headers_mut();
+            if self.protocol == Protocol::Azure && query.contains("comp=blocklist") {
+                if let Some(md5) = content.whole_md5 {
+                    headers.insert(BLOB_CONTENT_MD5, header(&STANDARD.encode(md5))?);
+                }
+            } else {
+                headers.insert(CONTENT_MD5, header(&STANDARD.encode(content.md5))?);
+                if let Some(part) = &content.file {
+                    headers.insert(CONTENT_LENGTH, part.length.into());
+                    is_changed = true;
+                }
+            }
+        }
+        is_changed |= request.headers().len() != headers_before;
+        // The signatures of S3 leave out the length, and what is added to the signed headers.
+        if is_changed && let Some(signer) = self.signer.get() {
+            signer.sign(request).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the request makes an object of parts that were uploaded.
+    fn completes_parts(&self, method: &Method, query: &str) -> bool {
+        match self.protocol {
+            Protocol::S3 => *method == Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId=")),
+            Protocol::Azure => *method == Method::PUT && query.split('&').any(|pair| pair == "comp=blocklist"),
+            Protocol::Gcs => false,
+        }
+    }
+
+    async fn request(
+        self: &Arc<Self>,
+        request: HttpRequest,
+        content: Option<&Content>,
+        progress: &Arc<Progress>,
+    ) -> Result<(reqwest::Request, u64), HttpError> {
+        let (parts, body) = request.into_parts();
+        let unusable = |error: Box<dyn StdError + Send + Sync>| HttpError::new_boxed(HttpErrorKind::Unknown, error);
+        let url = parts
+            .uri
+            .to_string()
+            .parse()
+            .map_err(|error| unusable(Box::<dyn StdError + Send + Sync>::from(format!("{error}"))))?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let streamed = content.and_then(|content| content.file.clone()).filter(|_| body.content_length() == 0);
+        let (body, size) = match streamed {
+            Some(part) => {
+                let size = part.length;
+                let stream = body::sent(part, Arc::clone(self), Arc::clone(progress));
+                (reqwest::Body::wrap_stream(stream), size)
+            }
+            None => {
+                let size = body.content_length() as u64;
+                self.bandwidth.pass(size).await;
+                (reqwest::Body::wrap(body), size)
+            }
+        };
+        *request.body_mut() = Some(body);
+        Ok((request, size))
+    }
+
+    fn adapt(&self, status: StatusCode, headers: &HeaderMap) {
+        if !matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            if status.is_success() {
+                self.gate.well();
+            }
+            return;
+        }
+        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        if let Some(limit) = self.gate.slow_down(seconds.map(Duration::from_secs)) {
+            tracing::warn!("the storage is overloaded ({status}); going on with {limit} requests at a time");
+        }
+    }
+
+    /// What was stored is what was sent, as far as the answer tells.
+    fn compare(&self, headers: &HeaderMap, sent: [u8; 16], query: &str) -> Result<(), HttpError> {
+        if query.contains("comp=block") {
+            return Ok(());
+        }
+        match self.md5_of(headers) {
+            Some(stored) if stored != sent => {
+                let (stored, sent) = (hex::encode(stored), hex::encode(sent));
+                let message = format!("the storage received something else: MD5 {stored} instead of {sent}");
+                Err(HttpError::new_boxed(HttpErrorKind::Unknown, message.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The MD5 of an object by the headers of an answer. An `ETag` of S3 is one unless the object is encrypted with a key or made
+    /// of parts.
+    fn md5_of(&self, headers: &HeaderMap) -> Option<[u8; 16]> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let decoded = |text: &str| STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        match self.protocol {
+            Protocol::S3 => {
+                let by_key = text(&AWS_ENCRYPTION).is_some_and(|method| method.starts_with("aws:kms"));
+                if by_key || headers.contains_key(AWS_CUSTOMER_KEY) {
+                    return None;
+                }
+                let mut md5 = [0; 16];
+                hex::decode_to_slice(text(&ETAG)?.trim_matches('"'), &mut md5).ok().map(|()| md5)
+            }
+            Protocol::Azure => text(&CONTENT_MD5).and_then(decoded),
+            Protocol::Gcs => {
+                let values = headers.get_all(GOOGLE_HASH).iter().filter_map(|value| value.to_str().ok());
+                values.flat_map(|value| value.split(',')).find_map(|hash| decoded(hash.trim().strip_prefix("md5=")?))
+            }
+        }
+    }
+
+    fn stalled(&self) -> HttpError {
+        let message = format!("nothing moved for {} seconds (read_timeout)", self.patience.as_secs());
+        // Trying again is harmless: what is created is created only once, and what is replaced is the same.
+        HttpError::new_boxed(HttpErrorKind::Request, message.into())
+    }
+
+    /// Which failures are worth another attempt.
+    fn failed(&self, error: reqwest::Error) -> HttpError {
+        let kind = if chain(&error).any(<dyn StdError>::is::<rustls::Error>) || error.is_builder() {
+            HttpErrorKind::Unknown
+        } else if error.is_connect() && !self.connected.load(Ordering::Relaxed) {
+            match self.failed_connections.fetch_add(1, Ordering::Relaxed) + 1 {
+                FIRST_CONNECTIONS.. => HttpErrorKind::Unknown,
+                _ => HttpErrorKind::Connect,
+            }
+        } else {
+            HttpErrorKind::Request
+        };
+        HttpError::new(kind, Explained(error.without_url()))
+    }
+}
+
+/// An error whose text has its causes: `object_store` shows the first one only.
+#[derive(Debug)]
+struct Explained(reqwest::Error);
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = String::new();
+        for error in chain(&self.0) {
+            let text = error.to_string();
+            if !last.is_empty() && !last.contains(&text) {
+                f.write_str(": ")?;
+            }
+            if !last.contains(&text) {
+                f.write_str(&text)?;
+            }
+            last = text;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Explained {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source())
+}
+
+fn header(text: &str) -> Result<HeaderValue, HttpError> {
+    HeaderValue::from_str(text).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))
+}

@@ -1,0 +1,407 @@
+//! Uploading to an object store: files that are not held in memory, each byte digested before it is sent.
+//!
+//! A file is read twice, the second time usually from memory: the request carries the MD5 of its body, so that the server
+//! refuses what was damaged or changed on the way, and what does not match its own checksum is not sent at all. S3 gets the
+//! parts that cassandra-medusa would send, because its `ETag` depends on them. A crash leaves parts that belong to no object;
+//! the next backup of the node removes them.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use fs_err as fs;
+use md5::Digest as _;
+use object_store::{
+    Attribute, AttributeValue, Attributes, Error, GetOptions, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult,
+};
+use tokio::task::JoinSet;
+
+use super::blocking::inline;
+use super::http::body::{CONTENT, Content, FilePart};
+use super::http::{Connector, Protocol, ServerMd5};
+use super::layout::ObjectKey;
+use super::transfer::{PIECE, SourceFile, TransferError, Upload, Watch, check, part_error, read_pieces, read_whole};
+use super::uploads::Uploads;
+use super::{Created, Storage};
+use crate::model::digest::{ContentDigest, DigestStream, part_size};
+
+/// Azure takes more in one request, but then begins anew after a failure.
+const LARGEST_BLOB: u64 = 256 << 20;
+
+/// Blocks of a blob.
+const MOST_BLOCKS: u64 = 50_000;
+const LARGEST_BLOCK: u64 = 4000 << 20;
+
+/// What S3 takes in one request.
+const LARGEST_PUT: u64 = 5 << 30;
+
+/// What an object store needs beyond `object_store`.
+#[derive(Debug)]
+pub struct Remote {
+    pub protocol: Protocol,
+    pub connector: Connector,
+    pub uploads: Option<Uploads>,
+    /// Of everything that is written.
+    pub storage_class: Option<String>,
+    /// Files of so many bytes go up in parts.
+    pub threshold: u64,
+    /// As configured.
+    pub part_size: u64,
+    /// Of one file.
+    pub parts_in_flight: usize,
+    pub conditional: bool,
+    /// It is known that the store keeps to conditions.
+    pub is_trusted: bool,
+}
+
+/// How a file goes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Whole,
+    /// In parts of so many bytes.
+    Parts(u64),
+}
+
+impl Remote {
+    fn way(&self, size: u64) -> Way {
+        match self.protocol {
+            Protocol::Gcs => Way::Whole,
+            Protocol::S3 if size < self.threshold.min(LARGEST_PUT) => Way::Whole,
+            Protocol::S3 => Way::Parts(part_size(size, self.part_size)),
+            Protocol::Azure if size <= LARGEST_BLOB => Way::Whole,
+            Protocol::Azure => {
+                let smallest = size.div_ceil(MOST_BLOCKS);
+                Way::Parts(self.part_size.max(smallest).clamp(1 << 20, LARGEST_BLOCK))
+            }
+        }
+    }
+
+    /// What cassandra-medusa would record of an upload.
+    fn recorded_md5(&self, whole: [u8; 16], put: &PutResult) -> Option<String> {
+        match self.protocol {
+            Protocol::S3 => put.e_tag.as_ref().map(|e_tag| e_tag.trim_matches('"').to_owned()),
+            Protocol::Gcs | Protocol::Azure => Some(STANDARD.encode(whole)),
+        }
+    }
+
+    pub(super) fn attributes(&self) -> Attributes {
+        let class = self.storage_class.clone();
+        class.map(|class| (Attribute::StorageClass, AttributeValue::from(class))).into_iter().collect()
+    }
+}
+
+impl Storage {
+    /// Writes a small object, with what belongs to every object.
+    pub(super) async fn put(
+        &self,
+        key: &ObjectKey,
+        content: Bytes,
+        mut options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let Some(remote) = &self.remote else {
+            return self.store.put_opts(key.path(), content.into(), options).await;
+        };
+        options.attributes = remote.attributes();
+        let sent = Content { file: None, md5: md5::Md5::digest(&content).into(), whole_md5: None };
+        CONTENT.scope(sent, self.store.put_opts(key.path(), content.into(), options)).await
+    }
+
+    pub(super) async fn upload_remote(
+        &self,
+        remote: &Arc<Remote>,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        watch.interrupt.check()?;
+        let work = async {
+            match remote.way(source.size) {
+                Way::Whole => self.upload_whole(remote, source, key, crc32, watch).await,
+                Way::Parts(size) => self.upload_parts(remote, source, key, crc32, watch, size).await,
+            }
+        };
+        watch.interrupt.or_failure(work).await
+    }
+
+    async fn upload_whole(
+        &self,
+        remote: &Remote,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        let file = inline(|| fs::File::open(&source.path)).map_err(TransferError::Source)?;
+        let is_small = source.size <= PIECE as u64;
+        let (content, digest) = inline(|| {
+            let mut digest = DigestStream::with_md5(u64::MAX);
+            let mut content = Bytes::new();
+            if is_small {
+                content = read_whole(&file, source.size).map_err(TransferError::Source)?;
+                digest.update(&content);
+            } else {
+                read_pieces(file.file(), source.size, |piece| {
+                    digest.update(&piece);
+                    Ok(!watch.interrupt.is_raised())
+                })
+                .map_err(TransferError::Source)?;
+                watch.interrupt.check()?;
+            }
+            let digest = digest.finish();
+            check(source, &file, &digest, crc32)?;
+            Ok::<_, TransferError>((content, digest))
+        })?;
+        let md5 = whole_md5(&digest);
+        let part = FilePart { file: Arc::new(file), offset: 0, length: source.size };
+        let sent = Content { file: (!is_small).then_some(part), md5, whole_md5: None };
+        let mut options = PutOptions::from(PutMode::Create);
+        options.attributes = remote.attributes();
+        let put = CONTENT.scope(sent, self.store.put_opts(key.path(), content.into(), options)).await;
+        watch.counters.add_bytes(digest.size);
+        let expected = hex::encode(md5);
+        self.uploaded(remote, key, digest, md5, &expected, put).await
+    }
+
+    async fn upload_parts(
+        &self,
+        remote: &Remote,
+        source: &SourceFile,
+        key: &ObjectKey,
+        crc32: Option<u32>,
+        watch: &Watch,
+        part_size: u64,
+    ) -> Result<Upload, TransferError> {
+        let file = Arc::new(inline(|| fs::File::open(&source.path)).map_err(TransferError::Source)?);
+        let options = PutMultipartOptions { attributes: remote.attributes(), ..PutMultipartOptions::default() };
+        let begun = self.store.put_multipart_opts(key.path(), options).await;
+        let mut upload = begun.map_err(self.error("begin to upload", key.path()))?;
+        // Dropped halfway, by an interrupt or a failure, the parts would stay and cost.
+        let sent = async {
+            let mut digest = match remote.protocol {
+                // The MD5 of the whole is what Azure records of a blob.
+                Protocol::Azure => DigestStream::with_md5(u64::MAX),
+                Protocol::S3 | Protocol::Gcs => DigestStream::new(),
+            };
+            let mut of_parts = md5::Md5::new();
+            let (mut offset, mut count) = (0, 0_u64);
+            let mut parts = JoinSet::new();
+            while offset < source.size || count == 0 {
+                let length = part_size.min(source.size - offset);
+                let part = FilePart { file: Arc::clone(&file), offset, length };
+                let md5 = inline(|| read_part(&part, &mut digest, watch))?;
+                of_parts.update(md5);
+                while parts.len() >= remote.parts_in_flight {
+                    if let Some(error) = parts.join_next().await.and_then(part_error) {
+                        return Err(self.error("upload a part of", key.path())(error).into());
+                    }
+                }
+                let content = Content { file: Some(part), md5, whole_md5: None };
+                let put = upload.put_part(PutPayload::default());
+                let counters = Arc::clone(&watch.counters);
+                parts.spawn(CONTENT.scope(content, async move { put.await.inspect(|()| counters.add_bytes(length)) }));
+                offset += length;
+                count += 1;
+            }
+            let digest = digest.finish();
+            // Before the last part is waited for: what is wrong with the file is known by now.
+            check(source, &file, &digest, crc32)?;
+            while let Some(part) = parts.join_next().await {
+                if let Some(error) = part_error(part) {
+                    return Err(self.error("upload a part of", key.path())(error).into());
+                }
+            }
+            let of_parts: [u8; 16] = of_parts.finalize().into();
+            Ok::<_, TransferError>((digest, format!("{}-{count}", hex::encode(of_parts))))
+        };
+        let sent = watch.interrupt.or_failure(sent).await;
+        let (digest, expected) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                if let Err(abort) = upload.abort().await {
+                    tracing::debug!("the upload of {key} could not be aborted: {abort}");
+                }
+                return Err(error);
+            }
+        };
+        let whole = digest.md5.as_ref().map(|md5| md5.whole);
+        let content = Content { file: None, md5: [0; 16], whole_md5: whole };
+        let put = CONTENT.scope(content, upload.complete()).await;
+        if put.is_err()
+            && let Err(abort) = upload.abort().await
+        {
+            tracing::debug!("the upload of {key} could not be aborted: {abort}");
+        }
+        self.uploaded(remote, key, digest, whole.unwrap_or_default(), &expected, put).await
+    }
+
+    /// `expected`: the `ETag` of S3 for this content, where it is one of the content at all.
+    async fn uploaded(
+        &self,
+        remote: &Remote,
+        key: &ObjectKey,
+        digest: ContentDigest,
+        md5: [u8; 16],
+        expected: &str,
+        put: object_store::Result<PutResult>,
+    ) -> Result<Upload, TransferError> {
+        match put {
+            Ok(put) => Ok(Upload { md5: remote.recorded_md5(md5, &put), digest, created: Created::New }),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                // Perhaps the answer to an earlier attempt was lost.
+                let found = self.look(key).await?;
+                let is_same = found.as_ref().is_some_and(|found| {
+                    found.size == digest.size
+                        && (found.md5 == Some(md5)
+                            || found.e_tag.as_deref().map(|tag| tag.trim_matches('"')) == Some(expected))
+                });
+                match found.filter(|_| is_same) {
+                    Some(Found { e_tag, .. }) => {
+                        let put = PutResult { e_tag, version: None, extensions: Default::default() };
+                        Ok(Upload { md5: remote.recorded_md5(md5, &put), digest, created: Created::New })
+                    }
+                    None => Ok(Upload { digest, created: Created::Taken, md5: None }),
+                }
+            }
+            Err(error) => Err(self.error("upload", key.path())(error).into()),
+        }
+    }
+
+    /// What the store says about an object's content. `None`: proven absent.
+    pub(super) async fn look(&self, key: &ObjectKey) -> super::Result<Option<Found>> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(key.path(), options).await {
+            Ok(found) => {
+                let md5 = found.extensions.get::<ServerMd5>().map(|md5| md5.0);
+                Ok(Some(Found { size: found.meta.size, e_tag: found.meta.e_tag, md5 }))
+            }
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("look at", key.path())(error)),
+        }
+    }
+
+    /// The MD5 of an object's content, where the store knows it.
+    pub async fn server_md5(&self, key: &ObjectKey) -> super::Result<Option<[u8; 16]>> {
+        if self.remote.is_none() {
+            return Ok(None);
+        }
+        Ok(self.look(key).await?.and_then(|found| found.md5))
+    }
+
+    /// The way of a large file, whatever the size of this one.
+    pub async fn upload_in_parts(
+        &self,
+        source: &SourceFile,
+        key: &ObjectKey,
+        part_size: u64,
+        watch: &Watch,
+    ) -> Result<Upload, TransferError> {
+        match &self.remote {
+            Some(remote) if remote.protocol != Protocol::Gcs => {
+                self.upload_parts(remote, source, key, None, watch, part_size).await
+            }
+            _ => self.upload(source, key, None, watch).await,
+        }
+    }
+
+    /// Whether the store itself refuses to overwrite.
+    pub fn is_conditional(&self) -> bool {
+        self.remote.as_ref().is_none_or(|remote| remote.conditional)
+    }
+
+    /// Requests over the network so far.
+    pub fn requests(&self) -> Option<u64> {
+        self.remote.as_ref().map(|remote| remote.connector.requests())
+    }
+
+    pub fn has_unfinished_uploads(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.uploads.is_some())
+    }
+
+    /// Stores that speak the protocol of S3 do not all keep to its conditions, and some do not say so.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.conditional && !remote.is_trusted)
+    }
+
+    /// Whether the `ETag` in a listing says something about the content.
+    pub fn lists_digests(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.protocol == Protocol::S3)
+    }
+
+    /// Removes the parts that killed runs left below a node's folder. Only under the lease of the node.
+    pub async fn abort_unfinished_uploads(&self, folder: &object_store::path::Path) -> anyhow::Result<usize> {
+        let Some(uploads) = self.remote.as_ref().and_then(|remote| remote.uploads.as_ref()) else { return Ok(0) };
+        uploads.abort_below(folder).await
+    }
+}
+
+/// What a look at an object told.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) size: u64,
+    e_tag: Option<String>,
+    md5: Option<[u8; 16]>,
+}
+
+fn whole_md5(digest: &ContentDigest) -> [u8; 16] {
+    digest.md5.as_ref().map(|md5| md5.whole).unwrap_or_default()
+}
+
+/// Digests a part, alone and as what follows in the whole.
+fn read_part(part: &FilePart, digest: &mut DigestStream, watch: &Watch) -> Result<[u8; 16], TransferError> {
+    let mut md5 = md5::Md5::new();
+    let mut piece = vec![0; PIECE];
+    let (mut offset, end) = (part.offset, part.offset + part.length);
+    while offset < end {
+        watch.interrupt.check()?;
+        let length = usize::try_from(end - offset).unwrap_or(PIECE).min(PIECE);
+        let piece = &mut piece[..length];
+        part.file.file().read_exact_at(piece, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => TransferError::Changed { path: part.file.path().to_owned() },
+            _ => TransferError::Source(error),
+        })?;
+        md5.update(&*piece);
+        digest.update(piece);
+        offset += length as u64;
+    }
+    Ok(md5.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::http::Options;
+
+    fn remote(protocol: Protocol) -> Remote {
+        let patience = std::time::Duration::from_secs(1);
+        let options = Options { protocol, verify: true, ca: Vec::new(), patience, bandwidth: 0, conditional: true };
+        Remote {
+            protocol,
+            connector: Connector::new(&options).unwrap(),
+            uploads: None,
+            storage_class: None,
+            threshold: 20 << 20,
+            part_size: 50 << 20,
+            parts_in_flight: 4,
+            conditional: true,
+            is_trusted: true,
+        }
+    }
+
+    #[test]
+    fn files_go_up_as_medusa_sends_them() {
+        const MIB: u64 = 1 << 20;
+        let s3 = remote(Protocol::S3);
+        assert_eq!(s3.way(20 * MIB - 1), Way::Whole);
+        assert_eq!(s3.way(20 * MIB), Way::Parts(50 * MIB));
+        assert_eq!(s3.way(1 << 40), Way::Parts(200 * MIB));
+        assert_eq!(remote(Protocol::Gcs).way(1 << 40), Way::Whole);
+        let azure = remote(Protocol::Azure);
+        assert_eq!(azure.way(256 * MIB), Way::Whole);
+        assert_eq!(azure.way(257 * MIB), Way::Parts(50 * MIB));
+        assert_eq!(azure.way(50_000 * 60 * MIB), Way::Parts(60 * MIB));
+    }
+}

@@ -1,0 +1,153 @@
+//! Uploads in parts that nobody completed: S3 keeps their parts, and they cost, until somebody aborts them.
+//!
+//! `object_store` does not list them, so these two requests are our own.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ClientOptions;
+use object_store::CredentialProvider as _;
+use object_store::aws::AwsAuthorizer;
+use object_store::client::{HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::path::Path;
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::aws_credentials::AwsCredentials;
+use super::http::Connector;
+
+/// Aborted at a time.
+const AT_A_TIME: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Uploads {
+    bucket_url: String,
+    region: String,
+    credentials: Arc<AwsCredentials>,
+    connector: Connector,
+}
+
+/// The answer to `ListMultipartUploads`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listing {
+    #[serde(default)]
+    is_truncated: bool,
+    #[serde(default)]
+    next_key_marker: String,
+    #[serde(default)]
+    next_upload_id_marker: String,
+    #[serde(default)]
+    upload: Vec<Unfinished>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unfinished {
+    key: String,
+    upload_id: String,
+}
+
+impl Uploads {
+    pub(super) fn new(
+        bucket_url: String,
+        region: String,
+        credentials: Arc<AwsCredentials>,
+        connector: Connector,
+    ) -> Self {
+        Self { bucket_url, region, credentials, connector }
+    }
+
+    /// Aborts all uploads of objects below a folder, and returns how many there were.
+    pub async fn abort_below(&self, folder: &Path) -> anyhow::Result<usize> {
+        let client = self.connector.connect(&ClientOptions::new())?;
+        let unfinished = self.below(&client, folder).await.context("could not list the unfinished uploads")?;
+        let count = unfinished.len();
+        let aborts = futures::stream::iter(unfinished).map(async |upload: Unfinished| {
+            let path = Path::parse(&upload.key)?;
+            let url = format!(
+                "{}/{}?uploadId={}",
+                self.bucket_url,
+                encoded(path.as_ref(), true),
+                encoded(&upload.upload_id, false)
+            );
+            let answer = self.send(&client, Method::DELETE, &url).await?;
+            let status = answer.status();
+            anyhow::ensure!(status.is_success() || status.as_u16() == 404, "{status}");
+            anyhow::Ok(())
+        });
+        aborts.buffer_unordered(AT_A_TIME).try_collect::<()>().await.context("could not abort an unfinished upload")?;
+        Ok(count)
+    }
+
+    async fn below(&self, client: &HttpClient, folder: &Path) -> anyhow::Result<Vec<Unfinished>> {
+        let mut found = Vec::new();
+        let (mut key, mut id) = (String::new(), String::new());
+        loop {
+            let prefix = encoded(&format!("{folder}/"), false);
+            let mut url = format!("{}?uploads=&prefix={prefix}", self.bucket_url);
+            if !key.is_empty() {
+                url.push_str(&format!("&key-marker={}&upload-id-marker={}", encoded(&key, false), encoded(&id, false)));
+            }
+            let answer = self.send(client, Method::GET, &url).await?;
+            let status = answer.status();
+            let body = answer.into_body().bytes().await?;
+            anyhow::ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+            let listing: Listing = quick_xml::de::from_reader(&*body)?;
+            found.extend(listing.upload);
+            if !listing.is_truncated || listing.next_key_marker.is_empty() {
+                return Ok(found);
+            }
+            (key, id) = (listing.next_key_marker, listing.next_upload_id_marker);
+        }
+    }
+
+    async fn send(&self, client: &HttpClient, method: Method, url: &str) -> anyhow::Result<HttpResponse> {
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse()?;
+        let credential = self.credentials.get_credential().await?;
+        AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None)?;
+        Ok(client.execute(request).await?)
+    }
+}
+
+/// Percent encoding as signatures of AWS want it: everything but letters, digits and `-._~`.
+fn encoded(text: &str, is_path: bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            b'/' if is_path => encoded.push('/'),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_with_none_one_and_many_uploads_are_read() {
+        let read = |inner: &str| {
+            let text =
+                format!("<?xml version=\"1.0\"?><ListMultipartUploadsResult>{inner}</ListMultipartUploadsResult>");
+            quick_xml::de::from_str::<Listing>(&text).unwrap()
+        };
+        assert!(read("<Bucket>b</Bucket><IsTruncated>false</IsTruncated>").upload.is_empty());
+        let upload = "<Upload><Key>n1/data/a+b.db</Key><UploadId>x</UploadId><Initiated>2026</Initiated></Upload>";
+        let listing = read(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>{upload}{upload}"));
+        assert_eq!((listing.upload.len(), listing.is_truncated), (2, true));
+        assert_eq!(listing.upload[1].key, "n1/data/a+b.db");
+    }
+
+    #[test]
+    fn keys_are_encoded_as_they_are_signed() {
+        assert_eq!(encoded("n1/a+b c", true), "n1/a%2Bb%20c");
+        assert_eq!(encoded("n1/", false), "n1%2F");
+    }
+}

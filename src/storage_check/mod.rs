@@ -1,0 +1,266 @@
+//! Tries on the operator's own bucket everything that medusa does with one: below a folder of its own, which is removed again.
+//!
+//! A probe that fails does not end the check. What depends on it is left out, and the report says which commands miss what. A
+//! crash leaves small objects in that folder; the next check removes them.
+
+pub mod report;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chrono::Utc;
+use futures::TryStreamExt as _;
+
+use self::report::{Outcome, Probe, Report};
+use crate::context::Context;
+use crate::error::one_line;
+use crate::storage::layout::ObjectKey;
+use crate::storage::transfer::SourceFile;
+use crate::storage::{Created, Storage};
+
+/// Bytes of the file that is uploaded and downloaded. Two parts.
+const FILE: usize = 12 << 20;
+const PART: u64 = 6 << 20;
+
+/// More difference than that, and AWS refuses signatures.
+const CLOCK_LIMIT: i64 = 300;
+
+/// Runs all probes.
+///
+/// # Errors
+/// Only what keeps it from running at all: interrupts, and this node's own disk.
+pub async fn run(context: &Context) -> anyhow::Result<Report> {
+    let folder = uuid::Uuid::new_v4().simple().to_string();
+    let mut check = Check { context, storage: &context.storage, folder, probes: Vec::new() };
+    let report = Box::pin(context.interrupt.or(check.all())).await;
+    let cleaned = check.clean().await;
+    let mut report = report?;
+    if let Err(error) = cleaned {
+        tracing::warn!("what the check wrote could not be removed: {}", one_line(&error));
+    }
+    report.probes = check.probes;
+    Ok(report)
+}
+
+struct Check<'a> {
+    context: &'a Context,
+    storage: &'a Storage,
+    /// Of this check.
+    folder: String,
+    probes: Vec<Probe>,
+}
+
+impl Check<'_> {
+    fn key(&self, name: &str) -> ObjectKey {
+        self.storage.layout().check(&self.folder, name)
+    }
+
+    async fn probe<T>(
+        &mut self,
+        what: &'static What,
+        work: impl Future<Output = anyhow::Result<(T, String)>>,
+    ) -> Option<T> {
+        let begin = Instant::now();
+        let (outcome, value) = match work.await {
+            Ok((value, detail)) => (Outcome::Ok(detail), Some(value)),
+            Err(error) => (Outcome::Failed(one_line(&error)), None),
+        };
+        self.probes.push(Probe { what, outcome, took: begin.elapsed() });
+        value
+    }
+
+    fn leave_out(&mut self, what: &'static What, why: &str) {
+        self.probes.push(Probe { what, outcome: Outcome::LeftOut(why.to_owned()), took: Duration::ZERO });
+    }
+
+    async fn all(&mut self) -> anyhow::Result<Report> {
+        let storage = self.storage.clone();
+        let mut report = Report::of(&storage);
+        let root = storage.layout().checks();
+        self.probe(&LIST, async {
+            let found: Vec<_> = storage.list(&root).try_collect().await?;
+            Ok(((), format!("{} found of earlier checks", found.len())))
+        })
+        .await;
+        let key = self.key("small");
+        let written = self
+            .probe(&WRITE, async {
+                storage.replace(&key, Bytes::from_static(b"medusa")).await?;
+                Ok(((), String::new()))
+            })
+            .await;
+        if written.is_none() {
+            for what in [&READ, &CREATE, &LEASE, &RANGE, &PARTS, &DOWNLOAD, &SHOWN, &DELETE] {
+                self.leave_out(what, "nothing can be written");
+            }
+            return Ok(report);
+        }
+        let seen = self
+            .probe(&READ, async {
+                let content = storage.read(&key).await?;
+                anyhow::ensure!(content.as_deref() == Some(b"medusa"), "it is not what was written");
+                let found = storage.head(&key).await?;
+                let found = found.ok_or_else(|| anyhow::anyhow!("it is not there"))?;
+                Ok((found, String::new()))
+            })
+            .await;
+        report.clock_difference = seen.as_ref().map(|found| (found.last_modified - Utc::now()).num_seconds());
+        self.probe(&CREATE, self_create(&storage, &key)).await;
+        let lease = self.key("lease");
+        self.probe(&LEASE, async {
+            storage.try_update(&lease).await?;
+            Ok(((), String::new()))
+        })
+        .await;
+        self.probe(&RANGE, async {
+            let part = storage.read_range(&key, 2..5).await?;
+            anyhow::ensure!(&*part == b"dus", "it is not the part that was asked for");
+            Ok(((), String::new()))
+        })
+        .await;
+        self.files(&mut report).await?;
+        self.probe(&SHOWN, async {
+            let found: Vec<_> = storage.list(&root).try_collect().await?;
+            anyhow::ensure!(found.iter().any(|object| object.location == *key.path()), "the listing is behind");
+            Ok(((), String::new()))
+        })
+        .await;
+        if storage.has_unfinished_uploads() {
+            self.probe(&UNFINISHED, async {
+                storage.abort_unfinished_uploads(&root).await?;
+                Ok(((), String::new()))
+            })
+            .await;
+        }
+        self.probe(&DELETE, async {
+            storage.delete(vec![key.clone()]).await?;
+            anyhow::ensure!(storage.head(&key).await?.is_none(), "it is still there");
+            Ok(((), String::new()))
+        })
+        .await;
+        report.latency = self.latency();
+        Ok(report)
+    }
+
+    /// Uploads and downloads a file in parts, and has the second upload refused.
+    async fn files(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let storage = self.storage.clone();
+        let scratch = tempfile::tempdir()?;
+        let source = |name: &str, fill: u8| {
+            let path = scratch.path().join(name);
+            // Not all the same: a store may compress.
+            let content: Vec<u8> = (0..FILE).map(|at| fill ^ (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            fs_err::write(&path, content)?;
+            let mtime = crate::files::mtime(&fs_err::metadata(&path)?);
+            anyhow::Ok(SourceFile { path, size: FILE as u64, mtime })
+        };
+        let (first, second) = (source("first", 0)?, source("second", 1)?);
+        let key = self.key("file");
+        let watch = self.context.watch(&std::sync::Arc::default());
+        let begin = Instant::now();
+        let uploaded = self
+            .probe(&PARTS, async {
+                let upload = storage.upload_in_parts(&first, &key, PART, &watch).await?;
+                anyhow::ensure!(upload.created == Created::New, "it was there already");
+                let took = begin.elapsed();
+                let again = storage.upload_in_parts(&second, &key, PART, &watch).await?;
+                anyhow::ensure!(again.created == Created::Taken, "{OVERWRITTEN}");
+                Ok(((upload.digest, took), String::new()))
+            })
+            .await;
+        let Some((digest, took)) = uploaded else {
+            self.leave_out(&DOWNLOAD, "nothing was uploaded");
+            return Ok(());
+        };
+        report.upload = Some(rate(took));
+        let begin = Instant::now();
+        let downloaded = self
+            .probe(&DOWNLOAD, async {
+                let found = storage.digest_object(&key, None, &watch).await?;
+                anyhow::ensure!(found.sha256 == digest.sha256, "its SHA-256 is not that of the file");
+                Ok(((), String::new()))
+            })
+            .await;
+        report.download = downloaded.map(|()| rate(begin.elapsed()));
+        Ok(())
+    }
+
+    /// Of the small requests that went well.
+    fn latency(&self) -> Option<Duration> {
+        let small = [&WRITE, &RANGE, &LIST].map(|what| what.name);
+        let took = self.probes.iter().filter(|probe| probe.is_ok() && small.contains(&probe.what.name));
+        took.map(|probe| probe.took).min()
+    }
+
+    /// Removes what this and earlier checks wrote.
+    async fn clean(&self) -> anyhow::Result<()> {
+        let objects: Vec<_> = self.storage.list(&self.storage.layout().checks()).try_collect().await?;
+        let mine = self.storage.layout().check_folder(&self.folder);
+        let is_left = |object: &object_store::ObjectMeta| {
+            object.location.prefix_matches(&mine) || Utc::now() - object.last_modified > chrono::TimeDelta::hours(1)
+        };
+        let keys = objects.into_iter().filter(is_left).map(|object| ObjectKey::listed(object.location));
+        self.storage.delete(keys.collect()).await?;
+        Ok(())
+    }
+}
+
+const OVERWRITTEN: &str = "an object that was there was overwritten, although the request forbade it";
+
+async fn self_create(storage: &Storage, key: &ObjectKey) -> anyhow::Result<((), String)> {
+    let created = storage.create(key, Bytes::from_static(b"other")).await?;
+    anyhow::ensure!(created == Created::Taken, "{OVERWRITTEN}");
+    let detail = if storage.is_conditional() { "" } else { "by a look before each write (conditional_create = off)" };
+    Ok(((), detail.to_owned()))
+}
+
+/// Bytes per second.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+fn rate(took: Duration) -> u64 {
+    (FILE as f64 / took.as_secs_f64().max(0.001)) as u64
+}
+
+/// What a probe is about.
+#[derive(Debug)]
+pub struct What {
+    pub name: &'static str,
+    /// As the provider calls the permission.
+    pub needs: &'static str,
+    /// What does not work without it.
+    pub for_what: &'static str,
+}
+
+const READERS: &str = "every command";
+const WRITERS: &str = "backup-node, delete-backup, purge, build-index";
+
+static LIST: What = What { name: "list", needs: "list the bucket", for_what: READERS };
+static WRITE: What = What { name: "write", needs: "write objects", for_what: WRITERS };
+static READ: What = What { name: "read", needs: "read objects", for_what: READERS };
+static CREATE: What =
+    What { name: "conditional create", needs: "If-None-Match on writes", for_what: "no object is ever overwritten" };
+static LEASE: What = What {
+    name: "conditional update",
+    needs: "If-Match on writes",
+    for_what: "leases, which keep backup and purge apart",
+};
+static RANGE: What =
+    What { name: "range", needs: "reads of a part of an object", for_what: "going on with an interrupted download" };
+static PARTS: What = What {
+    name: "upload in parts",
+    needs: "uploads in parts, created conditionally",
+    for_what: "backup-node with large SSTables",
+};
+static DOWNLOAD: What =
+    What { name: "download", needs: "read objects", for_what: "restore-node, download, verify --read-data" };
+static SHOWN: What = What {
+    name: "listing after write",
+    needs: "listings that are up to date",
+    for_what: "fewer doubts: listings that are behind cost requests, never data",
+};
+static UNFINISHED: What = What {
+    name: "unfinished uploads",
+    needs: "list and abort uploads in parts",
+    for_what: "removing what killed backups left",
+};
+static DELETE: What =
+    What { name: "delete", needs: "delete objects", for_what: "leases (every writing command), delete-backup, purge" };

@@ -1,0 +1,159 @@
+//! What a storage check found, as text and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{CLOCK_LIMIT, What};
+use crate::explain;
+use crate::model::units;
+use crate::storage::Storage;
+
+/// One probe with its outcome.
+#[derive(Debug)]
+pub struct Probe {
+    pub what: &'static What,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    /// With a remark, or without.
+    Ok(String),
+    Failed(String),
+    LeftOut(String),
+}
+
+impl Probe {
+    pub fn is_ok(&self) -> bool {
+        matches!(self.outcome, Outcome::Ok(_))
+    }
+}
+
+/// The whole check.
+#[derive(Debug)]
+pub struct Report {
+    pub location: String,
+    pub probes: Vec<Probe>,
+    /// Seconds by which the storage's clock is ahead of ours.
+    pub clock_difference: Option<i64>,
+    /// Of a small request.
+    pub latency: Option<Duration>,
+    /// Bytes per second.
+    pub upload: Option<u64>,
+    pub download: Option<u64>,
+}
+
+impl Report {
+    pub(super) fn of(storage: &Storage) -> Self {
+        Self {
+            location: storage.location().to_owned(),
+            probes: Vec::new(),
+            clock_difference: None,
+            latency: None,
+            upload: None,
+            download: None,
+        }
+    }
+
+    fn is_clock_wrong(&self) -> bool {
+        self.clock_difference.is_some_and(|seconds| seconds.abs() > CLOCK_LIMIT)
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.probes.iter().all(Probe::is_ok) && !self.is_clock_wrong()
+    }
+
+    pub fn failed(&self) -> usize {
+        self.probes.iter().filter(|probe| matches!(probe.outcome, Outcome::Failed(_))).count()
+    }
+
+    /// What to do about the first thing that is missing.
+    pub fn first_hint(&self) -> Option<String> {
+        self.probes.iter().find_map(|probe| match &probe.outcome {
+            Outcome::Failed(why) => explain::hint(why),
+            _ => None,
+        })
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!("storage check of {}\n\n", self.location);
+        for probe in &self.probes {
+            let (state, remark) = match &probe.outcome {
+                Outcome::Ok(remark) => ("ok", remark.as_str()),
+                Outcome::Failed(_) => ("MISSING", ""),
+                Outcome::LeftOut(why) => ("not tried", why.as_str()),
+            };
+            let took = if probe.took.is_zero() { String::new() } else { format!("{:.0?}", rounded(probe.took)) };
+            text.push_str(format!("  {:<22}{state:<11}{took:>8}  {remark}", probe.what.name).trim_end());
+            text.push('\n');
+        }
+        text.push('\n');
+        for (name, value) in [
+            ("latency", self.latency.map(|latency| format!("{:.0?} for a small request", rounded(latency)))),
+            ("upload", self.upload.map(|rate| format!("{}/s, one file", units::size(rate)))),
+            ("download", self.download.map(|rate| format!("{}/s, one file", units::size(rate)))),
+            ("clock", self.clock_difference.map(clock)),
+        ] {
+            if let Some(value) = value {
+                text.push_str(&format!("  {name:<22}{value}\n"));
+            }
+        }
+        let missing: Vec<_> = self.probes.iter().filter_map(missing).collect();
+        if !missing.is_empty() {
+            text.push_str("\nWhat is missing:\n");
+            text.extend(missing);
+        }
+        if self.is_clock_wrong() {
+            text.push_str("\nThe clocks of this node and of the storage differ. Stores refuse requests that are signed at another time.\n");
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let probe = |probe: &Probe| {
+            let (state, detail) = match &probe.outcome {
+                Outcome::Ok(remark) => ("ok", remark),
+                Outcome::Failed(why) => ("missing", why),
+                Outcome::LeftOut(why) => ("not tried", why),
+            };
+            json!({
+                "name": probe.what.name,
+                "result": state,
+                "detail": detail,
+                "needs": probe.what.needs,
+                "for": probe.what.for_what,
+                "seconds": probe.took.as_secs_f64(),
+            })
+        };
+        json!({
+            "version": 1,
+            "location": self.location,
+            "good": self.is_good(),
+            "probes": self.probes.iter().map(probe).collect::<Vec<_>>(),
+            "clock_difference_seconds": self.clock_difference,
+            "latency_seconds": self.latency.map(|latency| latency.as_secs_f64()),
+            "upload_bytes_per_second": self.upload,
+            "download_bytes_per_second": self.download,
+        })
+    }
+}
+
+fn rounded(took: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1))
+}
+
+fn clock(seconds: i64) -> String {
+    match seconds {
+        -1..=1 => "as here".to_owned(),
+        ahead if ahead > 0 => format!("{ahead} s ahead of this node"),
+        behind => format!("{} s behind this node", -behind),
+    }
+}
+
+fn missing(probe: &Probe) -> Option<String> {
+    let Outcome::Failed(why) = &probe.outcome else { return None };
+    let What { name, needs, for_what } = probe.what;
+    Some(format!("  {name}: {needs}\n    needed for: {for_what}\n    {why}\n"))
+}

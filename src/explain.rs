@@ -29,6 +29,9 @@ pub fn hint(text: &str) -> Option<String> {
         () if has("NoSuchBucket") || has("ContainerNotFound") || has("The specified bucket does not exist") => {
             "there is no such bucket; medusa does not create buckets: check bucket_name in [storage]".into()
         }
+        () if has("InvalidObjectState") || has("BlobArchived") => {
+            "the object lies in an archive class and must be restored there first; medusa needs classes that can be read at once".into()
+        }
         () if has("AccessDenied") || has("403 Forbidden") || has("AuthorizationPermissionMismatch") => {
             "the credentials lack a permission; medusa storage-check tells which".into()
         }

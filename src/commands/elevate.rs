@@ -54,12 +54,20 @@ pub fn if_needed(config: &Config) -> Result<(), Failure> {
     Err(refused().cause(sudo(options).exec()))
 }
 
+/// How the object store is reached.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
 /// Values that come from the environment would be lost: sudo clears it.
-fn variables_in_effect(config: &Config) -> Vec<&str> {
+fn variables_in_effect(config: &Config) -> Vec<String> {
+    let of_storage = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| {
+        let name = name.to_uppercase();
+        ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix)) || PROXIES.contains(&name.as_str())
+    });
+    let of_storage = of_storage.filter(|_| config.storage.provider != "local");
     let origins = config.values.iter().filter_map(|(_, value)| match &value.origin {
         // USER names the user for ssh, which a restore of this node does not use.
-        Origin::Environment(variable) if variable != "USER" => Some(variable.as_str()),
+        Origin::Environment(variable) if variable != "USER" => Some(variable.clone()),
         _ => None,
     });
-    origins.collect()
+    origins.chain(of_storage).collect()
 }

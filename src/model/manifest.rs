@@ -111,6 +111,14 @@ impl Section {
     }
 }
 
+impl Manifest {
+    /// Where MD5 is an `ETag` that is no digest, only the size is known of what has no digest of ours.
+    pub fn forget_md5(&mut self) {
+        let objects = self.sections.iter_mut().flat_map(|section| &mut section.objects);
+        objects.filter(|object| object.sha256.is_none()).for_each(|object| object.md5 = None);
+    }
+}
+
 impl Object {
     pub fn recorded_md5(&self) -> RecordedMd5 {
         RecordedMd5::parse(self.md5.as_deref())

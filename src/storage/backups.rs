@@ -151,7 +151,10 @@ impl Storage {
         bytes: &[u8],
     ) -> std::result::Result<Manifest, Failure> {
         let unusable = |error: anyhow::Error| self.unusable(&self.layout().meta(fqdn, name, Meta::Manifest), error);
-        let manifest = Manifest::parse(bytes).map_err(|error| unusable(error.into()))?;
+        let mut manifest = Manifest::parse(bytes).map_err(|error| unusable(error.into()))?;
+        if self.has_opaque_e_tags() {
+            manifest.forget_md5();
+        }
         for object in manifest.objects() {
             self.layout().recorded(fqdn, &object.path).map_err(|error| unusable(error.into()))?;
         }

@@ -12,11 +12,9 @@ use crate::error::Failure;
 
 /// Opens a bucket. Without `key_file`: the application's default credentials, or those of the machine.
 pub fn open(bucket: &str, settings: &ObjectStore, connector: &Connector) -> Result<GoogleCloudStorage, Failure> {
-    let mut builder = GoogleCloudStorageBuilder::from_env()
-        .with_bucket_name(bucket)
-        .with_retry(provider::retry())
-        .with_http_connector(connector.clone());
+    let mut builder = GoogleCloudStorageBuilder::from_env();
     if let Some(key_file) = &settings.key_file {
+        builder = GoogleCloudStorageBuilder::new();
         let text = provider::read_key_file(key_file)?;
         let kind: serde_json::Value = serde_json::from_str(&text)
             .map_err(|error| provider::bad_key_file(key_file, "it is not JSON").cause(error))?;
@@ -26,5 +24,6 @@ pub fn open(bucket: &str, settings: &ObjectStore, connector: &Connector) -> Resu
             Some(_) => builder.with_application_credentials(path),
         };
     }
+    let builder = builder.with_bucket_name(bucket).with_retry(provider::retry()).with_http_connector(connector.clone());
     builder.build().map_err(provider::unusable)
 }

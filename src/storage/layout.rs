@@ -132,7 +132,7 @@ pub enum InIndex {
     Latest(Fqdn),
     /// Of a command that runs, or was killed.
     Lease(Fqdn),
-    /// Left by a command that was killed while it looked at the time.
+    /// Left by a command that was killed while it looked at the time, or by a storage check.
     Clock,
     Other,
 }
@@ -306,7 +306,7 @@ impl Layout {
         let below: Vec<_> = below.collect();
         let found = match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
             ["latest_backup", fqdn, "tokenmap.json" | "backup_name.txt"] => Fqdn::new(fqdn).ok().map(InIndex::Latest),
-            ["clock", _] => Some(InIndex::Clock),
+            ["clock", _] | [CHECK, ..] => Some(InIndex::Clock),
             _ => None,
         };
         found.unwrap_or(InIndex::Other)

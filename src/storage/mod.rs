@@ -146,6 +146,10 @@ impl Storage {
     async fn create_with(&self, key: &ObjectKey, content: Bytes, options: PutOptions) -> Result<Created> {
         match self.put(key, content, options).await {
             Ok(_) => Ok(Created::New),
+            // AWS says so, too, where somebody else creates the object at this moment and may fail.
+            Err(error @ Error::AlreadyExists { .. }) if self.remote.is_some() && self.head(key).await?.is_none() => {
+                Err(self.error("create", key.path())(error))
+            }
             Err(Error::AlreadyExists { .. }) => Ok(Created::Taken),
             Err(error) => Err(self.error("create", key.path())(error)),
         }

@@ -92,6 +92,7 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
         part_size: config.multipart_chunksize,
         parts_in_flight: keys.multipart_max_concurrency,
         conditional: keys.conditional_create,
+        has_opaque_e_tags: !matches!(keys.encryption, Encryption::Bucket),
         // Those are known to keep to conditions.
         is_trusted: config.provider != "s3_compatible"
             && config.provider != "s3_rgw"

@@ -53,6 +53,8 @@ pub struct Remote {
     /// Of one file.
     pub parts_in_flight: usize,
     pub conditional: bool,
+    /// Objects are encrypted with a key: what cassandra-medusa recorded as their MD5 is none.
+    pub has_opaque_e_tags: bool,
     /// It is known that the store keeps to conditions.
     pub is_trusted: bool,
 }
@@ -250,9 +252,12 @@ impl Storage {
     ) -> Result<Upload, TransferError> {
         match put {
             Ok(put) => Ok(Upload { md5: remote.recorded_md5(md5, &put), digest, created: Created::New }),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-                // Perhaps the answer to an earlier attempt was lost.
+            Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. })) => {
+                // Perhaps the answer to an earlier attempt was lost: then the parts are gone, and the object is there.
                 let found = self.look(key).await?;
+                if found.is_none() {
+                    return Err(self.error("upload", key.path())(error).into());
+                }
                 let is_same = found.as_ref().is_some_and(|found| {
                     found.size == digest.size
                         && (found.md5 == Some(md5)
@@ -326,6 +331,11 @@ impl Storage {
         self.remote.as_ref().is_some_and(|remote| remote.conditional && !remote.is_trusted)
     }
 
+    /// Whether recorded MD5s say nothing about contents.
+    pub(super) fn has_opaque_e_tags(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.has_opaque_e_tags)
+    }
+
     /// Whether the `ETag` in a listing says something about the content.
     pub fn lists_digests(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.protocol == Protocol::S3)
@@ -387,6 +397,7 @@ mod tests {
             part_size: 50 << 20,
             parts_in_flight: 4,
             conditional: true,
+            has_opaque_e_tags: false,
             is_trusted: true,
         }
     }

@@ -80,7 +80,12 @@ fn place(provider: &str, bucket: &str, settings: &ObjectStore) -> Result<Place, 
             Addressing::Path => false,
             Addressing::Virtual => true,
         };
-        return Ok(Place { region, endpoint: None, is_virtual });
+        // The partition of China has a domain of its own.
+        let endpoint = region.starts_with("cn-").then(|| {
+            let name = if is_virtual { format!("{bucket}.") } else { String::new() };
+            format!("https://{name}s3.{region}.amazonaws.com.cn")
+        });
+        return Ok(Place { region, endpoint, is_virtual });
     }
     let Some(host) = &settings.host else {
         return Err(Failure::usage(format!("host is missing in [storage]; storage_provider = {provider} needs it")));
@@ -122,12 +127,13 @@ pub fn open(
         Encryption::Customer(key) => builder.with_ssec_encryption(key.reveal()),
     };
     let store = builder.build().map_err(provider::unusable)?;
+    let is_aws = !OTHERS.contains(&provider);
     let host = place.endpoint.unwrap_or_else(|| match place.is_virtual {
         true => format!("https://{bucket}.s3.{}.amazonaws.com", place.region),
         false => format!("https://s3.{}.amazonaws.com", place.region),
     });
     let bucket_url = if place.is_virtual { host } else { format!("{host}/{bucket}") };
-    let uploads = Uploads::new(bucket_url, place.region, credentials, connector.clone());
+    let uploads = Uploads::new(bucket_url, place.region, credentials, connector.clone(), is_aws);
     Ok((store, uploads))
 }
 
@@ -156,6 +162,8 @@ mod tests {
         assert_eq!(placed("s3_us_west_oregon", "").unwrap(), aws("us-west-2", true));
         assert_eq!(placed("S3_EU_CENTRAL", "region = default\n").unwrap(), aws("eu-central-1", true));
         assert_eq!(placed("s3", "s3_addressing_style = path\n").unwrap(), aws("us-east-1", false));
+        let china = placed("s3_cn_north", "").unwrap();
+        assert_eq!(china.endpoint.as_deref(), Some("https://b.s3.cn-north-1.amazonaws.com.cn"));
         assert!(placed("s3_moon", "").unwrap_err().to_string().contains("s3_moon"));
         assert!(placed("s3_moon", "region = x\n").is_err());
     }

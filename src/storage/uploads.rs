@@ -27,6 +27,7 @@ pub struct Uploads {
     region: String,
     credentials: Arc<AwsCredentials>,
     connector: Connector,
+    is_aws: bool,
 }
 
 /// The answer to `ListMultipartUploads`.
@@ -56,8 +57,9 @@ impl Uploads {
         region: String,
         credentials: Arc<AwsCredentials>,
         connector: Connector,
+        is_aws: bool,
     ) -> Self {
-        Self { bucket_url, region, credentials, connector }
+        Self { bucket_url, region, credentials, connector, is_aws }
     }
 
     /// Aborts all uploads of objects below a folder, and returns how many there were.
@@ -86,7 +88,8 @@ impl Uploads {
         let mut found = Vec::new();
         let (mut key, mut id) = (String::new(), String::new());
         loop {
-            let prefix = encoded(&format!("{folder}/"), false);
+            // MinIO takes a prefix for the whole key of an object.
+            let prefix = if self.is_aws { encoded(&format!("{folder}/"), false) } else { String::new() };
             let mut url = format!("{}?uploads=&prefix={prefix}", self.bucket_url);
             if !key.is_empty() {
                 url.push_str(&format!("&key-marker={}&upload-id-marker={}", encoded(&key, false), encoded(&id, false)));
@@ -96,7 +99,10 @@ impl Uploads {
             let body = answer.into_body().bytes().await?;
             anyhow::ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
             let listing: Listing = quick_xml::de::from_reader(&*body)?;
-            found.extend(listing.upload);
+            let is_below = |upload: &Unfinished| {
+                Path::parse(&upload.key).is_ok_and(|key| key.prefix_matches(folder) && key != *folder)
+            };
+            found.extend(listing.upload.into_iter().filter(is_below));
             if !listing.is_truncated || listing.next_key_marker.is_empty() {
                 return Ok(found);
             }

@@ -28,7 +28,7 @@ fn expected(folder: &Path) -> Value {
 }
 
 /// Unpacks the bucket where this medusa looks for it.
-fn install(folder: &Path, medusa: &mut Medusa) -> Value {
+pub fn install(folder: &Path, medusa: &mut Medusa) -> Value {
     std::fs::create_dir_all(medusa.base_path()).unwrap();
     let archive = folder.join("bucket.tar.gz");
     let unpacked =

@@ -230,10 +230,11 @@ fn p7_hooks_are_told_no_secret() {
         ("cassandra", "nodetool_password"),
         ("cassandra", "sstableloader_tspw"),
         ("cassandra", "sstableloader_kspw"),
-        ("storage", "sse_c_key"),
     ] {
         medusa.set(section, key, &format!("{MARK}-of-the-file"));
     }
+    // Base64 of 32 bytes.
+    medusa.set("storage", "sse_c_key", &format!("{MARK:A<43}="));
     medusa.set("cassandra", "nodetool_username", "operator");
     for name in ["CQL_PASSWORD", "NODETOOL_PASSWORD", "SSTABLELOADER_TSPW", "SSTABLELOADER_KSPW"] {
         medusa.env(&format!("MEDUSA_{name}"), &format!("{MARK}-of-the-environment"));

@@ -6,7 +6,9 @@ use crate::lab::node::{Node, Release};
 use crate::lab::{scratch, tree};
 use crate::support::{answers, insert, load, medusa, node};
 
-const NAMES: [&str; 6] = ["ours-full", "ours-diff-1", "theirs-full", "theirs-diff-1", "ours-diff-2", "theirs-diff-2"];
+/// Backups in the order in which they are taken.
+pub const NAMES: [&str; 6] =
+    ["ours-full", "ours-diff-1", "theirs-full", "theirs-diff-1", "ours-diff-2", "theirs-diff-2"];
 
 #[test]
 fn buckets_with_a_prefix() {
@@ -24,6 +26,17 @@ fn both_tools(prefix: Option<&str>) {
     if let Some(prefix) = prefix {
         medusa.set("storage", "prefix", prefix);
     }
+    let states = back_up_by_turns(&node, &medusa);
+    same_listings(&medusa);
+    for name in NAMES {
+        same_verification(&medusa, name);
+        same_downloads(&medusa, name);
+    }
+    restore_each_other(&node, &medusa, &states);
+}
+
+/// Takes all backups, and returns what the table held at each.
+pub fn back_up_by_turns(node: &Node, medusa: &Medusa) -> Vec<[Vec<Vec<String>>; 2]> {
     let session = node.session();
     load(&session, "shop", 50);
     let mut states = Vec::new();
@@ -42,22 +55,19 @@ fn both_tools(prefix: Option<&str>) {
             medusa.peer_ok(&arguments);
         }
     }
-    drop(session);
+    states
+}
 
-    same_listings(&medusa);
-    for name in NAMES {
-        for checks in [vec![], vec!["--enable-md5-checks"]] {
-            let arguments = [vec!["verify", "--backup-name", name], checks].concat();
-            let (ours, theirs) = (medusa.ok(&arguments), medusa.peer_ok(&arguments));
-            assert_eq!(ours.stdout, theirs.stdout, "{ours}{theirs}");
-        }
-        same_downloads(&medusa, name);
+pub fn same_verification(medusa: &Medusa, name: &str) {
+    for checks in [vec![], vec!["--enable-md5-checks"]] {
+        let arguments = [vec!["verify", "--backup-name", name], checks].concat();
+        let (ours, theirs) = (medusa.ok(&arguments), medusa.peer_ok(&arguments));
+        assert_eq!(ours.stdout, theirs.stdout, "{ours}{theirs}");
     }
-    restore_each_other(&node, &medusa, &states);
 }
 
 /// Text byte for byte, JSON key for key.
-fn same_listings(medusa: &Medusa) {
+pub fn same_listings(medusa: &Medusa) {
     for arguments in [
         vec!["list-backups"],
         vec!["list-backups", "--show-all"],

@@ -112,10 +112,11 @@ fn p7_of_a_whole_life_of_a_backup() {
         ("cassandra", "nodetool_password"),
         ("cassandra", "sstableloader_tspw"),
         ("cassandra", "sstableloader_kspw"),
-        ("storage", "sse_c_key"),
     ] {
         medusa.set(section, key, &format!("{MARK}-of-the-file"));
     }
+    // Base64 of 32 bytes.
+    medusa.set("storage", "sse_c_key", &format!("{MARK:A<43}="));
     medusa.set("cassandra", "cql_username", "cassandra");
     medusa.set("cassandra", "nodetool_username", "operator");
     medusa.env("MEDUSA_CQL_PASSWORD", &format!("{MARK}-cql"));

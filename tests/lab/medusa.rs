@@ -71,6 +71,14 @@ impl Medusa {
         self.settings.retain(|(s, k, _)| (*s, k.as_str()) != (section, key));
     }
 
+    /// Keeps the backups in an object store instead of a folder: the settings of `stores`.
+    pub fn use_store(&mut self, settings: &[(&'static str, String)]) {
+        self.unset("storage", "base_path");
+        for (key, value) in settings {
+            self.set("storage", key, value);
+        }
+    }
+
     pub fn env(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }

@@ -1,8 +1,8 @@
-//! The lab: real Cassandra nodes on loopback, started, stopped, wiped and queried. One implementation for the tests, the
-//! demo and the benches. `setup.sh` brings what it needs.
+//! The lab: real Cassandra nodes and object stores on loopback, started, stopped, wiped and queried. One implementation for
+//! the tests, the demo and the benches. `setup.sh` brings what it needs.
 //!
-//! No process survives its owner: dropping a node kills it, and a watchdog beside each Cassandra kills it within a second
-//! after the process that started it is gone.
+//! No process survives its owner: dropping a node or a store kills it, and a watchdog beside each of them kills it within a
+//! second after the process that started it is gone.
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "tests, demo and benches each use a part")]
 
@@ -10,6 +10,7 @@ pub mod cql;
 pub mod medusa;
 pub mod node;
 pub mod schemas;
+pub mod stores;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,270 @@
+//! What every storage must do, on each of them: a folder, memory, and real servers of S3, Google Cloud Storage and Azure.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use medusa::config::{Config, Overrides};
+use medusa::interrupt::Interrupt;
+use medusa::model::digest::Sha256;
+use medusa::model::names::{BackupName, Fqdn};
+use medusa::storage::layout::ObjectKey;
+use medusa::storage::lease::Work;
+use medusa::storage::transfer::{NewFile, SourceFile, Watch};
+use medusa::storage::unconditional::Unconditional;
+use medusa::storage::{Created, Storage, provider};
+use object_store::memory::InMemory;
+
+use crate::lab::scratch;
+use crate::lab::stores::ObjectServer;
+use crate::lab::stores::azurite::Azurite;
+use crate::lab::stores::gcs::FakeGcs;
+use crate::lab::stores::minio::Minio;
+
+/// A storage as a configuration opens it.
+pub fn open(settings: &[(&'static str, String)], more: &[(&str, &str)]) -> Storage {
+    let given = settings.iter().map(|(key, value)| (*key, value.as_str())).chain(more.iter().copied());
+    // The last one counts.
+    let keys: BTreeMap<_, _> = given.collect();
+    let lines: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let text = format!("[storage]\nfqdn = n1\n{lines}");
+    medusa::cassandra::tls::install_provider();
+    let config = Config::from_text(&text, Path::new("x"), &Overrides::default(), &BTreeMap::new()).unwrap();
+    provider::open(&config.storage).unwrap()
+}
+
+fn on(server: &impl ObjectServer, name: &str) -> Storage {
+    let bucket = server.new_bucket(name);
+    open(&server.settings(&bucket), &[("transfer_max_bandwidth", "0")])
+}
+
+macro_rules! conformance {
+    ($($test:ident),* $(,)?) => {
+        /// Checks per storage.
+        const CHECKS: &[&str] = &[$(stringify!($test)),*];
+
+        async fn all(storage: Storage, provider: &str) {
+            $(
+                println!("{provider}: {}", stringify!($test));
+                checks::$test(&storage).await;
+            )*
+            println!("{provider}: {} checks passed", CHECKS.len());
+        }
+    };
+}
+
+conformance!(
+    what_is_created_is_there_and_stays,
+    what_is_absent_is_told_from_what_failed,
+    caches_are_replaced,
+    prefixes_are_whole_elements,
+    keys_with_every_character,
+    many_objects_are_listed_and_deleted,
+    files_of_every_size_come_back,
+    a_taken_key_is_not_overwritten_by_a_file,
+    ranges,
+    a_lease_is_held_by_one,
+    the_clock_is_that_of_the_storage,
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local() {
+    let folder = scratch("conformance");
+    let base = folder.path().display().to_string();
+    let settings = [("storage_provider", "local".to_owned()), ("bucket_name", "b".to_owned()), ("base_path", base)];
+    all(open(&settings, &[]), "local").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory() {
+    let memory = Unconditional(Arc::new(InMemory::new()));
+    all(provider::over(Arc::new(memory), "memory"), "memory").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio() {
+    all(on(Minio::shared(), "conformance"), "s3_compatible (MinIO)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio_without_conditional_create() {
+    let bucket = Minio::shared().new_bucket("conformance");
+    let more = [("conditional_create", "False"), ("transfer_max_bandwidth", "0")];
+    all(open(&Minio::shared().settings(&bucket), &more), "s3_compatible, conditional_create = False").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google() {
+    all(on(FakeGcs::shared(), "conformance"), "google_storage (fake-gcs-server)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure() {
+    all(on(Azurite::shared(), "conformance"), "azure_blobs (Azurite)").await;
+}
+
+pub fn key(path: &str) -> ObjectKey {
+    ObjectKey::listed(object_store::path::Path::parse(path).unwrap())
+}
+
+pub fn watch() -> Watch {
+    Watch { counters: Arc::default(), interrupt: Interrupt::default() }
+}
+
+/// A file whose content its size tells.
+pub fn file(folder: &Path, name: &str, size: usize) -> SourceFile {
+    let path = folder.join(name);
+    let content: Vec<u8> = (0..size).map(|at| ((at * 31 + size) % 251) as u8).collect();
+    std::fs::write(&path, content).unwrap();
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+    SourceFile { path, size: size as u64, mtime: i64::try_from(since.as_nanos()).unwrap() }
+}
+
+mod checks {
+    use super::*;
+
+    async fn names(storage: &Storage, prefix: &str) -> Vec<String> {
+        let prefix = object_store::path::Path::parse(prefix).unwrap();
+        let objects: Vec<_> = storage.list(&prefix).try_collect().await.unwrap();
+        let mut names: Vec<_> = objects.into_iter().map(|object| object.location.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    pub async fn what_is_created_is_there_and_stays(storage: &Storage) {
+        let key = key("a/created");
+        assert_eq!(storage.create(&key, Bytes::from_static(b"one")).await.unwrap(), Created::New);
+        assert_eq!(storage.create(&key, Bytes::from_static(b"two")).await.unwrap(), Created::Taken);
+        assert_eq!(storage.create_durably(&key, Bytes::from_static(b"two")).await.unwrap(), Created::Taken);
+        assert_eq!(storage.read(&key).await.unwrap().unwrap(), "one");
+        assert_eq!(storage.head(&key).await.unwrap().unwrap().size, 3);
+    }
+
+    pub async fn what_is_absent_is_told_from_what_failed(storage: &Storage) {
+        let key = key("a/absent");
+        assert!(storage.read(&key).await.unwrap().is_none());
+        assert!(storage.head(&key).await.unwrap().is_none());
+        assert_eq!(storage.delete(vec![key.clone()]).await.unwrap(), 1);
+        assert_eq!(names(storage, "nowhere").await, Vec::<String>::new());
+    }
+
+    pub async fn caches_are_replaced(storage: &Storage) {
+        let key = key("a/cache");
+        for content in ["one", "", "three"] {
+            storage.replace(&key, content.into()).await.unwrap();
+            assert_eq!(storage.read(&key).await.unwrap().unwrap(), content);
+        }
+    }
+
+    pub async fn prefixes_are_whole_elements(storage: &Storage) {
+        for path in ["p/n1/x", "p/n10/x", "p/n1/y/z", "p/n1x"] {
+            storage.create(&key(path), Bytes::from_static(b"x")).await.unwrap();
+        }
+        assert_eq!(names(storage, "p/n1").await, ["p/n1/x", "p/n1/y/z"]);
+        let folders = storage.folders(&object_store::path::Path::from("p")).await.unwrap();
+        let mut folders: Vec<_> = folders.iter().map(ToString::to_string).collect();
+        folders.sort();
+        assert_eq!(folders, ["p/n1", "p/n10"]);
+    }
+
+    pub async fn keys_with_every_character(storage: &Storage) {
+        let odd = [
+            "odd/SAI+aa+t_sai+Terms.db",
+            "odd/with blank",
+            "odd/per%cent",
+            "odd/per%25cent",
+            "odd/ünï-☃",
+            "odd/=&?#[]{}'\"<>~^`|*;:,@!$()",
+            "odd/.hidden",
+        ];
+        for path in odd {
+            let created = storage.create(&key(path), path.to_owned().into()).await.unwrap();
+            assert_eq!(created, Created::New, "{path}");
+        }
+        let mut expected: Vec<_> = odd.iter().map(ToString::to_string).collect();
+        expected.sort();
+        assert_eq!(names(storage, "odd").await, expected);
+        for path in odd {
+            assert_eq!(storage.read(&key(path)).await.unwrap().unwrap(), path);
+        }
+        storage.delete(odd.iter().map(|path| key(path)).collect()).await.unwrap();
+        assert_eq!(names(storage, "odd").await, Vec::<String>::new());
+    }
+
+    pub async fn many_objects_are_listed_and_deleted(storage: &Storage) {
+        const COUNT: usize = 1100;
+        let keys: Vec<_> = (0..COUNT).map(|n| key(&format!("many/{n:04}"))).collect();
+        let created = futures::stream::iter(keys.iter().map(|key| storage.create(key, Bytes::from_static(b"x"))));
+        futures::StreamExt::buffer_unordered(created, 16).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(names(storage, "many").await.len(), COUNT);
+        assert_eq!(storage.delete(keys.clone()).await.unwrap(), COUNT as u64);
+        assert_eq!(names(storage, "many").await.len(), 0);
+        assert_eq!(storage.delete(keys[..10].to_vec()).await.unwrap(), 10);
+    }
+
+    pub async fn files_of_every_size_come_back(storage: &Storage) {
+        let folder = scratch("files");
+        const MIB: usize = 1 << 20;
+        for size in [0, 1, MIB, MIB + 1, 5 * MIB, 20 * MIB - 1, 20 * MIB, 50 * MIB + 7] {
+            let source = file(folder.path(), "source", size);
+            let key = key(&format!("files/{size}"));
+            let upload = storage.upload(&source, &key, None, &watch()).await.unwrap();
+            assert_eq!((upload.created, upload.digest.size), (Created::New, size as u64));
+            let content = std::fs::read(&source.path).unwrap();
+            assert_eq!(upload.digest.sha256, Sha256::of(&content));
+            let path = folder.path().join("target");
+            let target = NewFile { path: path.clone(), mode: 0o600, owner: None, mtime: Some(source.mtime) };
+            let digest = storage.download(&key, target, None, &watch()).await.unwrap();
+            assert_eq!(digest.sha256, upload.digest.sha256);
+            assert!(std::fs::read(path).unwrap() == content, "{size}");
+            assert_eq!(storage.head(&key).await.unwrap().unwrap().size, size as u64);
+        }
+    }
+
+    pub async fn a_taken_key_is_not_overwritten_by_a_file(storage: &Storage) {
+        let folder = scratch("taken");
+        for size in [10, 3 << 20, 21 << 20] {
+            let key = key(&format!("taken/{size}"));
+            storage.create(&key, Bytes::from_static(b"first")).await.unwrap();
+            let upload = storage.upload(&file(folder.path(), "f", size), &key, None, &watch()).await.unwrap();
+            assert_eq!(upload.created, Created::Taken, "{size}");
+            assert_eq!(storage.read(&key).await.unwrap().unwrap(), "first");
+        }
+    }
+
+    pub async fn ranges(storage: &Storage) {
+        let key = key("a/range");
+        storage.create(&key, Bytes::from_static(b"0123456789")).await.unwrap();
+        assert_eq!(storage.read_range(&key, 3..6).await.unwrap(), "345");
+    }
+
+    pub async fn a_lease_is_held_by_one(storage: &Storage) {
+        let fqdn = Fqdn::new("n1").unwrap();
+        let name = BackupName::new("b1").unwrap();
+        let lease = storage.lease(&fqdn, Work::Backup, Some(&name)).await.unwrap();
+        assert!(storage.lease(&fqdn, Work::Purge, None).await.is_err());
+        for _ in 0..3 {
+            lease.confirm().await.unwrap();
+        }
+        assert_eq!(storage.leases().await.unwrap().len(), 1);
+        lease.release().await;
+        assert_eq!(storage.leases().await.unwrap().len(), 0);
+        let lease = storage.lease(&fqdn, Work::Purge, None).await.unwrap();
+        assert!(storage.break_lease(&fqdn).await.unwrap());
+        assert!(lease.confirm().await.is_err());
+        assert!(lease.is_lost());
+        lease.release().await;
+        let key = key("a/updated");
+        storage.try_update(&key).await.unwrap();
+        storage.delete(vec![key]).await.unwrap();
+    }
+
+    pub async fn the_clock_is_that_of_the_storage(storage: &Storage) {
+        let difference = storage.time().await.unwrap() - chrono::Utc::now();
+        assert!(difference.num_seconds().abs() <= 2, "{difference}");
+        assert_eq!(names(storage, "index/clock").await, Vec::<String>::new());
+    }
+}

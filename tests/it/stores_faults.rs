@@ -1,0 +1,220 @@
+//! Object stores that fail, answer late, answer half, or answer something else.
+
+use medusa::error::Told;
+use medusa::model::digest::Sha256;
+use medusa::storage::{Created, Storage};
+use serde_json::json;
+
+use crate::lab::scratch;
+use crate::lab::stores::ObjectServer as _;
+use crate::lab::stores::minio::Minio;
+use crate::lab::stores::recorder::{Action, Answer, Fault, Recorder, Request};
+use crate::stores_conformance::{file, key, open, watch};
+
+const MIB: usize = 1 << 20;
+
+struct Broken {
+    recorder: Recorder,
+    bucket: String,
+    storage: Storage,
+}
+
+fn broken(more: &[(&str, &str)], faults: impl IntoIterator<Item = Fault>) -> Broken {
+    let minio = Minio::shared();
+    let recorder = Recorder::start(&minio.endpoint, faults);
+    let bucket = minio.new_bucket("faults");
+    let more = [&[("transfer_max_bandwidth", "0"), ("read_timeout", "5")], more].concat();
+    let storage = open(&minio.settings_at(&bucket, recorder.port), &more);
+    Broken { recorder, bucket, storage }
+}
+
+fn is_put(request: &Request) -> bool {
+    request.method == "PUT"
+}
+
+fn completes(request: &Request) -> bool {
+    request.method == "POST" && request.query.contains("uploadId")
+}
+
+/// Uploads a file and reads it back, whatever happens on the way.
+async fn round_trip(broken: &Broken, size: usize) {
+    let folder = scratch("faults");
+    let source = file(folder.path(), "f", size);
+    let upload = broken.storage.upload(&source, &key("f"), None, &watch()).await.unwrap();
+    assert_eq!(upload.created, Created::New);
+    let found = broken.storage.digest_object(&key("f"), None, &watch()).await.unwrap();
+    assert_eq!(found.sha256, Sha256::of(&std::fs::read(&source.path).unwrap()));
+    broken.recorder.assert_fired();
+    let objects = Minio::shared().objects(&broken.bucket);
+    assert_eq!(objects.into_iter().collect::<Vec<_>>(), [("f".to_owned(), size as u64)]);
+    assert_eq!(Minio::shared().incomplete_uploads(&broken.bucket), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overloaded_store_is_asked_again() {
+    let busy = || Answer::xml(503, "SlowDown");
+    round_trip(&broken(&[], [Fault::first(3, Action::Answer(busy()), is_put)]), 10).await;
+    round_trip(&broken(&[], [Fault::first(2, Action::Answer(busy()), completes)]), 21 * MIB).await;
+    let later = Answer::xml(429, "TooManyRequests").header("Retry-After", "1");
+    round_trip(&broken(&[], [Fault::nth(1, Action::Answer(later), is_put)]), 10).await;
+    round_trip(&broken(&[], [Fault::first(2, Action::Answer(Answer::xml(500, "InternalError")), is_put)]), 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_an_upload_whose_answer_was_lost_is_recognized() {
+    // The object is there, and the second attempt is refused.
+    round_trip(&broken(&[], [Fault::nth(1, Action::ResetAfter, is_put)]), 10).await;
+    let lost = || Action::AnswerAfter(Answer::xml(500, "InternalError"));
+    round_trip(&broken(&[], [Fault::nth(1, lost(), is_put)]), 3 * MIB).await;
+    round_trip(&broken(&[], [Fault::nth(1, lost(), completes)]), 21 * MIB).await;
+    round_trip(&broken(&[], [Fault::nth(1, Action::ResetAfter, completes)]), 21 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_survive_broken_connections() {
+    let part = |request: &Request| request.query.contains("partNumber=2");
+    let parts = [("multipart_chunksize", "8MB")];
+    round_trip(&broken(&parts, [Fault::nth(1, Action::Reset, part)]), 21 * MIB).await;
+    round_trip(&broken(&[], [Fault::nth(1, Action::Reset, is_put)]), 5 * MIB).await;
+    let patience = [("read_timeout", "1")];
+    round_trip(&broken(&patience, [Fault::nth(1, Action::Stall, is_put)]), 5 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_go_on_where_they_broke_off() {
+    let is_get = |request: &Request| request.method == "GET";
+    for action in [Action::ResetInBody(2_000_000), Action::Truncate(2_000_000)] {
+        let broken = broken(&[], [Fault::nth(1, action, is_get)]);
+        round_trip(&broken, 5 * MIB).await;
+        let gets = broken.recorder.matching(is_get);
+        assert!(gets.iter().skip(1).all(|get| get.header("range").is_some()), "{gets:?}");
+    }
+    let patience = [("read_timeout", "1")];
+    round_trip(&broken(&patience, [Fault::nth(1, Action::StallInBody(2_000_000), is_get)]), 5 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_says_ok_and_holds_an_error_is_an_error() {
+    let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>sorry</Message></Error>";
+    round_trip(&broken(&[], [Fault::nth(1, Action::Answer(Answer::new(200, error)), completes)]), 21 * MIB).await;
+    let denied = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    let broken = broken(&[], [Fault::every(Action::Answer(Answer::new(200, denied)), completes)]);
+    let folder = scratch("faults");
+    let source = file(folder.path(), "f", 21 * MIB);
+    assert!(broken.storage.upload(&source, &key("f"), None, &watch()).await.is_err());
+    broken.recorder.assert_fired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrived_is_compared_with_what_was_sent() {
+    let other = Answer::new(200, "").header("ETag", "\"00000000000000000000000000000000\"");
+    let broken = broken(&[], [Fault::every(Action::AnswerAfter(other), is_put)]);
+    let folder = scratch("faults");
+    let source = file(folder.path(), "f", 10);
+    let error = broken.storage.upload(&source, &key("f"), None, &watch()).await.unwrap_err();
+    let text = medusa::error::one_line(&error.into());
+    assert!(text.contains("the storage received something else"), "{text}");
+    broken.recorder.assert_fired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_names_the_object_the_cause_and_the_way_forward() {
+    let minio = Minio::shared();
+    let told = async |storage: &Storage| {
+        let error = anyhow::Error::from(storage.read(&key("index/x")).await.unwrap_err());
+        let told = Told::of(&error);
+        (told.texts.join("\n"), told.hint.unwrap_or_default())
+    };
+    for (status, code, hint) in [
+        (400, "ExpiredToken", "renew the credentials"),
+        (403, "RequestTimeTooSkewed", "set the clock"),
+        (403, "InvalidAccessKeyId", "does not accept the credentials"),
+        (403, "AccessDenied", "storage-check"),
+        (301, "PermanentRedirect", "region"),
+    ] {
+        let broken = broken(&[], [Fault::every(Action::Answer(Answer::xml(status, code)), |_| true)]);
+        let (text, found) = told(&broken.storage).await;
+        assert!(text.starts_with(&format!("could not read s3://{}/index/x", broken.bucket)), "{text}");
+        assert!(found.contains(hint), "{code}: {found}\n{text}");
+        assert!(!text.contains("<?xml"), "{text}");
+    }
+    let wrong_region = "<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>The region 'us-east-1' is wrong; expecting 'eu-west-1'</Message><Region>eu-west-1</Region></Error>";
+    let broken = broken(&[], [Fault::every(Action::Answer(Answer::new(400, wrong_region)), |_| true)]);
+    assert!(told(&broken.storage).await.1.contains("set region = eu-west-1"));
+
+    let absent = open(&minio.settings("there-is-no-such-bucket"), &[]);
+    let error = anyhow::Error::from(absent.create(&key("x"), "x".into()).await.unwrap_err());
+    assert!(Told::of(&error).hint.unwrap().contains("there is no such bucket"));
+    let wrong = minio.key_file(&crate::lab::stores::minio::Credentials {
+        access_key: "nobody".into(),
+        secret_key: "wrong".into(),
+        session_token: None,
+    });
+    let wrong = wrong.display().to_string();
+    let settings = minio.settings("faults").into_iter().filter(|(key, _)| *key != "key_file").collect::<Vec<_>>();
+    let (_, hint) = told(&open(&settings, &[("key_file", wrong.as_str())])).await;
+    assert!(hint.contains("does not accept the credentials"), "{hint}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let settings = minio.settings("faults").into_iter().filter(|(key, _)| *key != "port").collect::<Vec<_>>();
+    let (text, hint) = told(&open(&settings, &[("port", nobody.as_str())])).await;
+    assert!(hint.contains("nobody answers there"), "{text}\n{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_nobody_completed_are_removed() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("unfinished");
+    for path in ["n1/data/ks/t-1/nb-1-big-Data.db", "n1/b1/data/ks/t-1/nb+2-big-Data.db", "n10/data/ks/t-1/x"] {
+        minio.begin_upload(&bucket, path);
+    }
+    let storage = open(&minio.settings(&bucket), &[]);
+    let folder = object_store::path::Path::from("n1");
+    assert_eq!(storage.abort_unfinished_uploads(&folder).await.unwrap(), 2);
+    assert_eq!(minio.incomplete_uploads(&bucket), ["n10/data/ks/t-1/x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_overwrites_in_spite_of_the_condition_is_found_out() {
+    let overwritten = Answer::new(200, "").header("ETag", "\"x\"");
+    let again = |request: &Request| is_put(request) && request.header("if-none-match").is_some();
+    let broken = broken(&[], [Fault::nth(2, Action::AnswerAfter(overwritten), again)]);
+    let fqdn = medusa::model::names::Fqdn::new("n1").unwrap();
+    let error = broken.storage.lease(&fqdn, medusa::storage::lease::Work::Backup, None).await.unwrap_err();
+    broken.recorder.assert_fired();
+    let told = Told::of(&error);
+    assert!(told.texts[0].contains("overwrites objects although"), "{told:?}");
+    assert!(told.hint.unwrap().contains("conditional_create = off"));
+    assert!(Minio::shared().objects(&broken.bucket).is_empty());
+}
+
+#[test]
+fn p3_without_the_permission_to_delete_nothing_is_deleted() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("reader");
+    let mut medusa = crate::made::medusa();
+    crate::fixtures::install(&crate::lab::project().join("tests/data/buckets/medusa-0.31.0"), &mut medusa);
+    for (key, content) in crate::lab::tree(&medusa.bucket()) {
+        minio.put(&bucket, &key, &content);
+    }
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"], "Resource": "arn:aws:s3:::*"},
+    ]});
+    let key_file = minio.key_file(&minio.restricted(&policy)).display().to_string();
+    medusa.use_store(&minio.settings(&bucket));
+    medusa.set("storage", "key_file", &key_file);
+    let before = minio.objects(&bucket);
+    let run = medusa.run(&["purge", "--all-nodes"]);
+    // Medusa's own rules say what would go; the first thing that goes is refused.
+    let purge = if run.code == 0 {
+        medusa.run(&["delete-backup", "--all-nodes", "--backup-name", &first(&medusa)])
+    } else {
+        run
+    };
+    crate::support::assert_fails(&purge, 1, &["permission"]);
+    let after = minio.objects(&bucket);
+    assert!(before.iter().all(|(key, size)| after.get(key) == Some(size)), "{purge}");
+}
+
+fn first(medusa: &crate::lab::medusa::Medusa) -> String {
+    crate::support::listed(medusa).into_keys().next().unwrap()
+}

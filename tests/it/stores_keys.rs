@@ -1,0 +1,258 @@
+//! Every key of `[storage]` that concerns object stores: changing it changes what the server sees.
+
+use medusa::storage::Storage;
+use medusa::storage::transfer::TransferError;
+
+use crate::lab::scratch;
+use crate::lab::stores::ObjectServer as _;
+use crate::lab::stores::minio::{Minio, Options};
+use crate::lab::stores::recorder::{Action, Fault, Recorder, Request};
+use crate::stores_conformance::{file, key, open, watch};
+
+const MIB: usize = 1 << 20;
+
+/// A bucket whose requests are recorded.
+struct Recorded {
+    recorder: Recorder,
+    bucket: String,
+}
+
+impl Recorded {
+    fn new() -> Self {
+        let minio = Minio::shared();
+        Self { recorder: Recorder::start(&minio.endpoint, []), bucket: minio.new_bucket("keys") }
+    }
+
+    fn open(&self, more: &[(&str, &str)]) -> Storage {
+        let unlimited = [("transfer_max_bandwidth", "0")];
+        let settings = Minio::shared().settings_at(&self.bucket, self.recorder.port);
+        open(&settings, &[&unlimited, more].concat())
+    }
+
+    fn puts(&self) -> Vec<Request> {
+        self.recorder.matching(|request| request.method == "PUT")
+    }
+}
+
+async fn upload(storage: &Storage, name: &str, size: usize) -> Result<(), TransferError> {
+    let folder = scratch("keys");
+    storage.upload(&file(folder.path(), "f", size), &key(name), None, &watch()).await.map(drop)
+}
+
+/// The most requests that were under way at once.
+fn overlap(requests: &[Request]) -> usize {
+    let under_way = |at: &Request| {
+        requests.iter().filter(|other| other.began <= at.began && other.ended.is_none_or(|end| end > at.began)).count()
+    };
+    requests.iter().map(under_way).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_class_of_data_and_metadata() {
+    let recorded = Recorded::new();
+    let storage = recorded.open(&[("storage_class", "reduced_redundancy")]);
+    upload(&storage, "small", 10).await.unwrap();
+    upload(&storage, "large", 21 * MIB).await.unwrap();
+    storage.replace(&key("meta"), "x".into()).await.unwrap();
+    let class = |request: &Request| request.header("x-amz-storage-class").map(str::to_owned);
+    let begun = recorded.recorder.matching(|request| request.method == "POST" && request.query == "uploads=");
+    for request in recorded.puts().iter().filter(|put| put.query.is_empty()).chain(&begun) {
+        assert_eq!(class(request).as_deref(), Some("REDUCED_REDUNDANCY"), "{request}");
+    }
+    assert_eq!(Minio::shared().head(&recorded.bucket, "large")["StorageClass"], "REDUCED_REDUNDANCY");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_with_keys_of_the_service_and_of_ones_own() {
+    let recorded = Recorded::new();
+    // This server has no keys, and wants https for those of a client: what it is asked for counts here.
+    drop(upload(&recorded.open(&[("kms_id", "lab-key")]), "kms", 10).await);
+    let put = recorded.puts().remove(0);
+    assert_eq!(put.header("x-amz-server-side-encryption"), Some("aws:kms"));
+    assert_eq!(put.header("x-amz-server-side-encryption-aws-kms-key-id"), Some("lab-key"));
+
+    let sse_c = "bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYi0=";
+    let folder = scratch("sse-c");
+    let key_file = folder.path().join("key").display().to_string();
+    std::fs::write(&key_file, format!("{sse_c}\n")).unwrap();
+    for (name, more) in [("given", ("sse_c_key", sse_c)), ("in-a-file", ("sse_c_key_file", key_file.as_str()))] {
+        drop(upload(&recorded.open(&[more]), name, 10).await);
+        let put = recorded.puts().pop().unwrap();
+        assert!(put.path.ends_with(name));
+        assert_eq!(put.header("x-amz-server-side-encryption-customer-key"), Some(sse_c));
+    }
+
+    // On a server with https and a key both keep what they promise.
+    let minio = Minio::start(Options { tls: true, kms: Some("lab-key") });
+    let bucket = minio.new_bucket("encrypted");
+    for (name, more) in [("kms", ("kms_id", "lab-key")), ("sse-c", ("sse_c_key", sse_c))] {
+        let storage = open(&minio.settings(&bucket), &[more, ("transfer_max_bandwidth", "0")]);
+        let folder = scratch("encrypted");
+        for size in [10, 21 * MIB] {
+            let source = file(folder.path(), "f", size);
+            let key = key(&format!("{name}/{size}"));
+            let upload = storage.upload(&source, &key, None, &watch()).await.unwrap();
+            let found = storage.digest_object(&key, None, &watch()).await.unwrap();
+            assert_eq!(found.sha256, upload.digest.sha256, "{name} {size}");
+        }
+    }
+    assert_eq!(minio.head(&bucket, "kms/10")["ServerSideEncryption"], "aws:kms");
+    let without_key = open(&minio.settings(&bucket), &[]);
+    assert!(without_key.read(&key("sse-c/10")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_in_the_path_or_in_the_name_of_the_host() {
+    let recorded = Recorded::new();
+    // A name that leads to this machine with an account before it does so with a bucket, too.
+    let name = [("bucket_name", "devstoreaccount1"), ("host", "blob.core.localhost")];
+    let styles = [("path", "/devstoreaccount1/x", [name[0], ("host", "localhost")]), ("virtual", "/x", name)];
+    for (style, path, name) in styles {
+        let storage = recorded.open(&[&name[..], &[("s3_addressing_style", style)]].concat());
+        let answer = storage.replace(&key("x"), "x".into()).await;
+        let request = recorded.recorder.requests().pop().unwrap();
+        assert_eq!(request.path, path, "{answer:?}");
+        let is_virtual = request.header("host").unwrap().starts_with("devstoreaccount1.");
+        assert_eq!(is_virtual, style == "virtual");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_and_numbers_of_parts() {
+    let recorded = Recorded::new();
+    let parts = |name: &'static str| {
+        let of = move |put: &Request| put.path.ends_with(name) && put.query.contains("partNumber");
+        let mut parts = recorded.recorder.matching(of);
+        parts.sort_by_key(|part| part.query.clone());
+        parts.iter().map(|part| part.body as usize).collect::<Vec<_>>()
+    };
+    let small = recorded.open(&[("multipart_chunksize", "6MB")]);
+    upload(&small, "in-six", 20 * MIB).await.unwrap();
+    assert_eq!(parts("in-six"), [6 * MIB, 6 * MIB, 6 * MIB, 2 * MIB]);
+    upload(&small, "below", 20 * MIB - 1).await.unwrap();
+    assert_eq!(parts("below"), [0; 0]);
+    upload(&recorded.open(&[]), "in-fifty", 51 * MIB).await.unwrap();
+    assert_eq!(parts("in-fifty"), [50 * MIB, MIB]);
+    upload(&recorded.open(&[("multi_part_upload_threshold", "30MB")]), "one", 25 * MIB).await.unwrap();
+    assert_eq!(parts("one"), [0; 0]);
+    // S3 takes no smaller ones.
+    upload(&recorded.open(&[("multipart_chunksize", "1MB")]), "smallest", 20 * MIB).await.unwrap();
+    assert_eq!(parts("smallest"), [5 * MIB; 4]);
+    let e_tag =
+        |key: &str| Minio::shared().head(&recorded.bucket, key)["ETag"].as_str().unwrap().trim_matches('"').len();
+    assert_eq!((e_tag("in-six"), e_tag("below")), (34, 32));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_at_a_time() {
+    for (value, most) in [("1", 1), ("3", 3)] {
+        let recorded = Recorded::new();
+        let is_part = |request: &Request| request.query.contains("partNumber");
+        recorded.recorder.add(Fault::every(Action::Delay(std::time::Duration::from_millis(300)), is_part));
+        let storage = recorded.open(&[("multipart_max_concurrency", value), ("multipart_chunksize", "5MB")]);
+        upload(&storage, "parts", 30 * MIB).await.unwrap();
+        recorded.recorder.assert_fired();
+        assert_eq!(overlap(&recorded.recorder.matching(is_part)), most);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_per_second() {
+    let recorded = Recorded::new();
+    let took = async |more: &[(&str, &str)], name: &str| {
+        let begin = std::time::Instant::now();
+        let storage = recorded.open(more);
+        upload(&storage, name, 8 * MIB).await.unwrap();
+        storage.digest_object(&key(name), None, &watch()).await.unwrap();
+        begin.elapsed()
+    };
+    // 16 MiB up and down. A limit says how long it takes at least.
+    let limited = took(&[("transfer_max_bandwidth", "8MB/s")], "limited").await;
+    assert!(limited.as_secs_f64() > 1.8, "{limited:?}");
+    took(&[("transfer_max_bandwidth", "0")], "unlimited").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_on_which_nothing_moves_is_given_up() {
+    let recorded = Recorded::new();
+    let storage = recorded.open(&[("read_timeout", "1")]);
+    storage.replace(&key("x"), "content".into()).await.unwrap();
+    let fault = recorded.recorder.add(Fault::nth(1, Action::Stall, |request| request.method == "GET"));
+    assert_eq!(storage.read(&key("x")).await.unwrap().unwrap(), "content");
+    recorded.recorder.add(Fault::nth(1, Action::StallInBody(3), |request| request.method == "GET"));
+    assert_eq!(storage.read(&key("x")).await.unwrap().unwrap(), "content");
+    recorded.recorder.assert_fired();
+    assert_eq!(fault.fired(), 1);
+    assert_eq!(recorded.recorder.matching(|request| request.method == "GET").len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn region_profile_and_credentials() {
+    let recorded = Recorded::new();
+    let folder = scratch("profiles");
+    let path = folder.path().join("credentials");
+    let text = "[default]\naws_access_key_id = one\naws_secret_access_key = x\n\n[other]\naws_access_key_id = two\naws_secret_access_key = x\naws_session_token = token\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let asked = async |more: &[(&str, &str)]| {
+        let more = [more, &[("key_file", path.as_str())]].concat();
+        drop(recorded.open(&more).read(&key("x")).await);
+        recorded.recorder.requests().pop().unwrap()
+    };
+    let request = asked(&[("region", "eu-west-9")]).await;
+    let signed = request.header("authorization").unwrap();
+    assert!(signed.contains("Credential=one/") && signed.contains("/eu-west-9/s3/"), "{signed}");
+    assert_eq!(request.header("x-amz-security-token"), None);
+    let request = asked(&[("api_profile", "other")]).await;
+    assert!(request.header("authorization").unwrap().contains("Credential=two/"));
+    assert_eq!(request.header("x-amz-security-token"), Some("token"));
+    let storage = recorded.open(&[("key_file", path.as_str()), ("api_profile", "third")]);
+    let error = anyhow::Error::from(storage.read(&key("x")).await.unwrap_err());
+    let text = medusa::error::one_line(&error);
+    assert!(text.contains("gives no credentials for profile third"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_sent_unless_they_are_switched_off() {
+    let recorded = Recorded::new();
+    let forbids = |request: &Request| request.header("if-none-match") == Some("*");
+    let storage = recorded.open(&[]);
+    upload(&storage, "small", 10).await.unwrap();
+    upload(&storage, "large", 20 * MIB).await.unwrap();
+    assert_eq!(recorded.recorder.matching(forbids).len(), 2);
+    let off = recorded.open(&[("conditional_create", "False")]);
+    upload(&off, "small-off", 10).await.unwrap();
+    upload(&off, "large-off", 20 * MIB).await.unwrap();
+    assert_eq!(recorded.recorder.matching(forbids).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_checked_unless_that_is_switched_off() {
+    let minio = Minio::start(Options { tls: true, kms: None });
+    let bucket = minio.new_bucket("tls");
+    let settings = |change: &[(&str, &str)]| {
+        let keep = |(key, _): &(&'static str, String)| change.iter().all(|(other, _)| other != key);
+        let settings: Vec<_> = minio.settings(&bucket).into_iter().filter(keep).collect();
+        let change: Vec<_> = change.iter().copied().filter(|(_, value)| !value.is_empty()).collect();
+        open(&settings, &change)
+    };
+    let told = async |storage: &Storage| {
+        let error = anyhow::Error::from(storage.read(&key("x")).await.unwrap_err());
+        let told = medusa::error::Told::of(&error);
+        (told.texts.join("\n"), told.hint.unwrap_or_default())
+    };
+    settings(&[]).replace(&key("x"), "x".into()).await.unwrap();
+    let (text, hint) = told(&settings(&[("ca_file", "")])).await;
+    assert!(text.contains("invalid peer certificate"), "{text}");
+    assert!(hint.contains("ca_file") && hint.contains("ssl_verify"), "{hint}");
+    let unchecked = settings(&[("ca_file", ""), ("ssl_verify", "False")]);
+    assert_eq!(unchecked.read(&key("x")).await.unwrap().unwrap(), "x");
+    let (_, hint) = told(&settings(&[("secure", "False")])).await;
+    assert!(hint.contains("secure = True"), "{hint}");
+    let plain = Minio::shared();
+    let (_, hint) = {
+        let port = plain.port.to_string();
+        told(&settings(&[("port", port.as_str())])).await
+    };
+    assert!(hint.contains("does not speak https"), "{hint}");
+}

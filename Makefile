@@ -1,7 +1,7 @@
 # make demo   the main job on a real Cassandra: back up, destroy, restore, compare
 # make test   all tests
 # make lint   format, clippy, documentation, licences
-# make bench  speed, side by side with cp -r and cassandra-medusa
+# make bench  speed, side by side with cp -r, rclone and cassandra-medusa
 # make schedules  a million random interleavings
 
 CARGO ?= cargo
@@ -46,6 +46,7 @@ schedules:
 bench:
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench speed
+	$(CARGO) bench --locked --bench stores
 	$(CARGO) bench --locked --bench repository
 	$(CARGO) bench --locked --bench fleet
 

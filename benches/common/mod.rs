@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, dead_code, reason = "each bench uses a part")]
 
+pub mod files;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;

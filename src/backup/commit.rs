@@ -41,18 +41,18 @@ impl Writing<'_> {
         let version = Bytes::from(pyjson::stored(&facts.version)?);
         // Before the backup exists: one without the marker is a full one.
         match self.mode {
-            BackupMode::Differential => self.create_meta(Meta::Differential, "differential").await?,
+            BackupMode::Differential => drop(self.create_meta(Meta::Differential, "differential").await?),
             BackupMode::Full => {
                 let marker = |meta| self.storage.layout().meta(self.fqdn, self.name, meta);
                 self.storage.delete([Meta::Differential, Meta::Incremental].map(marker).into()).await?;
             }
         }
-        self.create_meta(Meta::Schema, schema.plain.clone()).await?;
+        let begun = self.create_meta(Meta::Schema, schema.plain.clone()).await?;
         self.create_meta(Meta::SchemaInternals, schema.internals.clone()).await?;
         // A run that this one continues may have seen another ring or release.
         self.replace_meta(Meta::Tokenmap, tokenmap.clone()).await?;
         self.replace_meta(Meta::ServerVersion, version).await?;
-        let started = self.started().await?;
+        let started = self.started(begun).await?;
         self.index(IndexKind::Tokenmap, tokenmap).await?;
         self.index(IndexKind::Schema, schema.plain.clone()).await?;
         self.index(IndexKind::Started(started), started.to_string()).await?;
@@ -63,14 +63,16 @@ impl Writing<'_> {
     }
 
     /// What the index says, if a run that this one continues wrote it; else the time of `schema.cql`.
-    async fn started(&self) -> anyhow::Result<i64> {
-        for kind in self.entries().await? {
-            if let IndexKind::Started(seconds) = kind {
-                return Ok(seconds);
+    async fn started(&self, begun: Created) -> anyhow::Result<i64> {
+        if begun == Created::Taken {
+            for kind in self.entries().await? {
+                if let IndexKind::Started(seconds) = kind {
+                    return Ok(seconds);
+                }
             }
         }
-        let begun = self.storage.node_backup(self.fqdn, self.name).await?;
-        Ok(begun.context("the backup that was just begun is not there")?.started)
+        let schema = self.storage.head(&self.storage.layout().meta(self.fqdn, self.name, Meta::Schema)).await?;
+        Ok(schema.context("the backup that was just begun is not there")?.last_modified.timestamp())
     }
 
     /// The schema changed while the snapshot was taken, or since the backup was begun: the one that belongs to the data
@@ -171,11 +173,10 @@ impl Writing<'_> {
         Ok(manifest)
     }
 
-    async fn create_meta(&self, meta: Meta, content: impl Into<Bytes>) -> anyhow::Result<()> {
+    /// Taken: written by the run that this one continues.
+    async fn create_meta(&self, meta: Meta, content: impl Into<Bytes>) -> anyhow::Result<Created> {
         let key = self.storage.layout().meta(self.fqdn, self.name, meta);
-        // Taken: written by the run that this one continues.
-        self.storage.create(&key, content.into()).await?;
-        Ok(())
+        Ok(self.storage.create(&key, content.into()).await?)
     }
 
     /// Only of a backup that is not finished.

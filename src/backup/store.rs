@@ -158,7 +158,7 @@ impl Storing<'_> {
         match storage.abort_unfinished_uploads(&storage.layout().node(fqdn)).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!("{} of earlier runs removed", units::counted(count as u64, "unfinished upload"))
+                tracing::info!("{} of earlier runs removed", units::counted(count as u64, "unfinished upload"));
             }
             Err(error) => tracing::warn!("{}", one_line(&error)),
         }

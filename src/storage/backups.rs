@@ -75,18 +75,24 @@ impl Storage {
         Ok(self.meta_state(fqdn, name).await?.backup())
     }
 
-    /// What `meta/` of a backup holds. Asks for each object by its key: listings may be behind.
+    /// What `meta/` of a backup holds. Asks a folder for each object by its key, because the listings of some file systems are
+    /// behind; those of object stores are not, and cost one request.
     pub async fn meta_state(&self, fqdn: &Fqdn, name: &BackupName) -> Result<MetaState> {
-        let written = async |meta| {
-            let found = self.head(&self.layout().meta(fqdn, name, meta)).await?;
-            Ok::<_, StorageError>(found.map(|object| object.last_modified))
+        let [schema, manifest, differential, incremental] = if self.remote.is_some() {
+            self.listed_meta(fqdn, name).await?
+        } else {
+            let written = async |meta| {
+                let found = self.head(&self.layout().meta(fqdn, name, meta)).await?;
+                Ok::<_, StorageError>(found.map(|object| object.last_modified))
+            };
+            let found = futures::try_join!(
+                written(Meta::Schema),
+                written(Meta::Manifest),
+                written(Meta::Differential),
+                written(Meta::Incremental)
+            )?;
+            found.into()
         };
-        let (schema, manifest, differential, incremental) = futures::try_join!(
-            written(Meta::Schema),
-            written(Meta::Manifest),
-            written(Meta::Differential),
-            written(Meta::Incremental)
-        )?;
         let differential = differential.or(incremental).is_some();
         Ok(MetaState {
             fqdn: fqdn.clone(),
@@ -95,6 +101,15 @@ impl Storage {
             schema,
             manifest,
         })
+    }
+
+    /// When schema, manifest and the two markers of a differential were written.
+    async fn listed_meta(&self, fqdn: &Fqdn, name: &BackupName) -> Result<[Option<DateTime<Utc>>; 4]> {
+        let objects: Vec<_> = self.list(&self.layout().meta_folder(fqdn, name)).try_collect().await?;
+        Ok([Meta::Schema, Meta::Manifest, Meta::Differential, Meta::Incremental].map(|meta| {
+            let key = self.layout().meta(fqdn, name, meta);
+            objects.iter().find(|object| object.location == *key.path()).map(|object| object.last_modified)
+        }))
     }
 
     /// All folders of backups in a node's folder, by name.

@@ -247,6 +247,11 @@ impl Layout {
         self.key([fqdn.as_str(), name.as_str(), "meta", meta.file()])
     }
 
+    /// All of [`Meta`].
+    pub fn meta_folder(&self, fqdn: &Fqdn, name: &BackupName) -> Path {
+        self.key([fqdn.as_str(), name.as_str(), "meta"]).0
+    }
+
     /// All data files of a pool.
     pub fn pool(&self, fqdn: &Fqdn, pool: Pool<'_>) -> Path {
         match pool {

@@ -7,12 +7,14 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fs_err as fs;
 use md5::Digest as _;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::{
     Attribute, AttributeValue, Attributes, Error, GetOptions, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult,
@@ -37,6 +39,10 @@ const LARGEST_BLOCK: u64 = 4000 << 20;
 
 /// What S3 takes in one request.
 const LARGEST_PUT: u64 = 5 << 30;
+
+/// A body that did not go through is sent so often again.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What an object store needs beyond `object_store`.
 #[derive(Debug)]
@@ -82,9 +88,9 @@ impl Remote {
     }
 
     /// What cassandra-medusa would record of an upload.
-    fn recorded_md5(&self, whole: [u8; 16], put: &PutResult) -> Option<String> {
+    fn recorded_md5(&self, whole: [u8; 16], e_tag: Option<&str>) -> Option<String> {
         match self.protocol {
-            Protocol::S3 => put.e_tag.as_ref().map(|e_tag| e_tag.trim_matches('"').to_owned()),
+            Protocol::S3 => e_tag.map(|e_tag| e_tag.trim_matches('"').to_owned()),
             Protocol::Gcs | Protocol::Azure => Some(STANDARD.encode(whole)),
         }
     }
@@ -120,13 +126,11 @@ impl Storage {
         watch: &Watch,
     ) -> Result<Upload, TransferError> {
         watch.interrupt.check()?;
-        let work = async {
-            match remote.way(source.size) {
-                Way::Whole => self.upload_whole(remote, source, key, crc32, watch).await,
-                Way::Parts(size) => self.upload_parts(remote, source, key, crc32, watch, size).await,
-            }
-        };
-        watch.interrupt.or_failure(work).await
+        match remote.way(source.size) {
+            Way::Whole => watch.interrupt.or_failure(self.upload_whole(remote, source, key, crc32, watch)).await,
+            // Ends by itself, and takes its parts back.
+            Way::Parts(size) => self.upload_parts(remote, source, key, crc32, watch, size).await,
+        }
     }
 
     async fn upload_whole(
@@ -162,7 +166,23 @@ impl Storage {
         let sent = Content { file: (!is_small).then_some(part), md5, whole_md5: None };
         let mut options = PutOptions::from(PutMode::Create);
         options.attributes = remote.attributes();
-        let put = CONTENT.scope(sent, self.store.put_opts(key.path(), content.into(), options)).await;
+        let mut attempts = 0;
+        let put = loop {
+            let options = options.clone();
+            let put = self.store.put_opts(key.path(), content.clone().into(), options);
+            match CONTENT.scope(sent.clone(), put).await {
+                // Servers refuse to overwrite before they have read the body, and then nobody hears them.
+                Err(error) if is_interrupted(&error) && attempts < ATTEMPTS => {
+                    if self.look(key).await?.is_some() {
+                        let path = key.to_string();
+                        break Err(Error::AlreadyExists { path, source: error.into() });
+                    }
+                    attempts += 1;
+                    tokio::time::sleep(PAUSE * attempts).await;
+                }
+                put => break put,
+            }
+        };
         watch.counters.add_bytes(digest.size);
         let expected = hex::encode(md5);
         self.uploaded(remote, key, digest, md5, &expected, put).await
@@ -251,7 +271,10 @@ impl Storage {
         put: object_store::Result<PutResult>,
     ) -> Result<Upload, TransferError> {
         match put {
-            Ok(put) => Ok(Upload { md5: remote.recorded_md5(md5, &put), digest, created: Created::New }),
+            Ok(put) => {
+                let md5 = remote.recorded_md5(md5, put.e_tag.as_deref());
+                Ok(Upload { md5, digest, created: Created::New })
+            }
             Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. })) => {
                 // Perhaps the answer to an earlier attempt was lost: then the parts are gone, and the object is there.
                 let found = self.look(key).await?;
@@ -265,8 +288,8 @@ impl Storage {
                 });
                 match found.filter(|_| is_same) {
                     Some(Found { e_tag, .. }) => {
-                        let put = PutResult { e_tag, version: None, extensions: Default::default() };
-                        Ok(Upload { md5: remote.recorded_md5(md5, &put), digest, created: Created::New })
+                        let md5 = remote.recorded_md5(md5, e_tag.as_deref());
+                        Ok(Upload { md5, digest, created: Created::New })
                     }
                     None => Ok(Upload { digest, created: Created::Taken, md5: None }),
                 }
@@ -346,6 +369,12 @@ impl Storage {
         let Some(uploads) = self.remote.as_ref().and_then(|remote| remote.uploads.as_ref()) else { return Ok(0) };
         uploads.abort_below(folder).await
     }
+}
+
+/// Whether a body did not go through, and nothing is known of the effect.
+fn is_interrupted(error: &Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref::<HttpError>()).any(|error| error.kind() == HttpErrorKind::Interrupted)
 }
 
 /// What a look at an object told.

@@ -128,10 +128,11 @@ pub fn open(
     };
     let store = builder.build().map_err(provider::unusable)?;
     let is_aws = !OTHERS.contains(&provider);
-    let host = place.endpoint.unwrap_or_else(|| match place.is_virtual {
-        true => format!("https://{bucket}.s3.{}.amazonaws.com", place.region),
-        false => format!("https://s3.{}.amazonaws.com", place.region),
-    });
+    let of_aws = || {
+        let name = if place.is_virtual { format!("{bucket}.") } else { String::new() };
+        format!("https://{name}s3.{}.amazonaws.com", place.region)
+    };
+    let host = place.endpoint.unwrap_or_else(of_aws);
     let bucket_url = if place.is_virtual { host } else { format!("{host}/{bucket}") };
     let uploads = Uploads::new(bucket_url, place.region, credentials, connector.clone(), is_aws);
     Ok((store, uploads))

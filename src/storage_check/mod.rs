@@ -149,7 +149,8 @@ impl Check<'_> {
         let source = |name: &str, fill: u8| {
             let path = scratch.path().join(name);
             // Not all the same: a store may compress.
-            let content: Vec<u8> = (0..FILE).map(|at| fill ^ (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            let at = |at: usize| fill ^ at.wrapping_mul(2_654_435_761).to_le_bytes()[2];
+            let content: Vec<u8> = (0..FILE).map(at).collect();
             fs_err::write(&path, content)?;
             let mtime = crate::files::mtime(&fs_err::metadata(&path)?);
             anyhow::Ok(SourceFile { path, size: FILE as u64, mtime })

@@ -72,7 +72,8 @@ impl Report {
     /// What to do about the first thing that is missing.
     pub fn first_hint(&self) -> Option<String> {
         self.probes.iter().find_map(|probe| match &probe.outcome {
-            Outcome::Failed(why) => explain::hint(why),
+            // Not that this very check tells more.
+            Outcome::Failed(why) => explain::hint(why).filter(|hint| !hint.contains("storage-check")),
             _ => None,
         })
     }

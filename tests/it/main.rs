@@ -49,6 +49,7 @@ mod stopper;
 mod storage_check;
 mod storage_faults;
 mod stores;
+mod stores_backup;
 mod stores_conformance;
 mod stores_faults;
 mod stores_interop;

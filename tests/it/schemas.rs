@@ -256,6 +256,7 @@ fn every_document_about_a_bucket_is_what_its_schema_says_and_nothing_else_is() {
     put(&bucket_folder, "index/leases/n1.json", lease.to_string());
     put(&bucket_folder, "index/leases/n10.json", "?");
     printed.add(&medusa, &["leases"]);
+    printed.add(&medusa, &["storage-check"]);
     printed.add(&medusa, &["purge", "--all-nodes", "--dry-run"]);
     printed.add(&medusa, &["purge", "--all-nodes"]);
     for node in ["n1", "n10"] {

@@ -81,7 +81,7 @@ fn a_bucket_without_permissions() {
     assert_eq!(missing(&run), ["write"]);
     let run = medusa.run(&["storage-check"]);
     println!("{run}");
-    assert_fails(&run, 3, &["did not work", "hint: the credentials lack a permission"]);
+    assert_fails(&run, 3, &["did not work", "hint: docs/storage has the permissions"]);
     assert!(run.stdout.contains("write objects\n    needed for: backup-node"), "{run}");
 
     let writer = json!({"Version": "2012-10-17", "Statement": [

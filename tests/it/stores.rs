@@ -150,6 +150,105 @@ fn fake_gcs() {
     is_read_by_the_peer(gcs, |_| {});
 }
 
+/// What medusa is told by Google Cloud Storage, and that both programs see the same objects.
+#[test]
+fn fake_gcs_speaks_xml() {
+    let gcs = FakeGcs::shared();
+    let bucket = gcs.new_bucket("xml");
+    let mut client = Client::new(gcs.port);
+    let mut ask = |method: &str, target: &str, headers: &str, body: &str| {
+        let length = body.len();
+        client.send(&format!(
+            "{method} /{bucket}{target} HTTP/1.1\r\nHost: store:1\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        ));
+        client.read_answer_to(method)
+    };
+    // MD5 of `one`, and of nothing.
+    let (md5, other) = ("+XxdKZQb+xsv2rCHSQargg==", "1B2M2Y8AsgTpgAmY7PhCfg==");
+    let etag = "\"f97c5d29941bfb1b2fdab0874906ab82\"";
+    let key = "/a%2Fb+c%20%25%3C";
+    let name = "a/b+c %<";
+    let create = "x-goog-if-generation-match: 0\r\n";
+
+    let (head, body) = ask("PUT", key, &format!("{create}Content-MD5: {other}\r\n"), "one");
+    assert!(head.status() == 400 && body.contains("<Code>BadDigest</Code>"), "{head:?} {body}");
+    assert!(gcs.objects(&bucket).is_empty());
+    let class = "x-goog-storage-class: NEARLINE\r\n";
+    let (created, _) = ask("PUT", key, &format!("{create}{class}Content-MD5: {md5}\r\n"), "one");
+    assert_eq!((created.status(), created.get("etag")), (200, Some(etag)), "{created:?}");
+    assert!(created.get("x-goog-hash").unwrap().contains(&format!("md5={md5}")), "{created:?}");
+    let generation = created.get("x-goog-generation").unwrap().to_owned();
+    let (head, body) = ask("PUT", key, create, "two");
+    assert!(head.status() == 412 && body.contains("<Code>PreconditionFailed</Code>"), "{head:?} {body}");
+    let item = gcs.head(&bucket, name);
+    assert_eq!(
+        [&item["md5Hash"], &item["storageClass"], &item["generation"]],
+        [md5, "NEARLINE", &generation],
+        "{item}"
+    );
+
+    for (method, content) in [("HEAD", ""), ("GET", "one")] {
+        let (head, body) = ask(method, key, "", "");
+        assert_eq!((head.status(), body.as_str(), head.get("content-length")), (200, content, Some("3")), "{head:?}");
+        assert_eq!(
+            (head.get("etag"), head.get("x-goog-generation")),
+            (Some(etag), Some(generation.as_str())),
+            "{head:?}"
+        );
+        assert!(head.get("last-modified").unwrap().ends_with(" GMT"), "{head:?}");
+        assert_eq!(head.get("x-goog-storage-class"), Some("NEARLINE"), "{head:?}");
+        let (head, _) = ask(method, "/absent", "", "");
+        assert_eq!(head.status(), 404, "{head:?}");
+    }
+    let (head, body) = ask("GET", key, "Range: bytes=1-1\r\n", "");
+    assert_eq!((head.status(), body.as_str(), head.get("content-range")), (206, "n", Some("bytes 1-1/3")), "{head:?}");
+    assert_eq!(ask("GET", key, "If-Match: \"x\"\r\n", "").0.status(), 412);
+    assert_eq!(ask("GET", key, &format!("If-None-Match: {etag}\r\n"), "").0.status(), 304);
+
+    let replace = format!("x-goog-if-generation-match: {generation}\r\n");
+    assert_eq!(ask("PUT", key, &replace, "two").0.status(), 200);
+    assert_eq!(ask("PUT", key, &replace, "three").0.status(), 412);
+    assert_eq!(gcs.get(&bucket, name), b"two");
+
+    let (_, begun) = ask("POST", "/large?uploads", create, "");
+    let upload = between(&begun, "<UploadId>", "<");
+    for (number, content) in [("2", "second"), ("1", "first ")] {
+        let (head, _) = ask("PUT", &format!("/large?partNumber={number}&uploadId={upload}"), "", content);
+        assert!(head.status() == 200 && head.get("etag").is_some(), "{head:?}");
+    }
+    let part = |number: u32| format!("<Part><PartNumber>{number}</PartNumber><ETag>x</ETag></Part>");
+    let parts = format!("<CompleteMultipartUpload>{}{}</CompleteMultipartUpload>", part(1), part(2));
+    let (head, body) = ask("POST", &format!("/large?uploadId={upload}"), "", &parts);
+    assert!(
+        head.status() == 200 && head.get("x-goog-generation").is_some() && body.contains("<ETag>"),
+        "{head:?} {body}"
+    );
+    assert_eq!(gcs.get(&bucket, "large"), b"first second");
+
+    let (_, body) = ask("GET", "?list-type=2&prefix=a%2F&max-keys=1", "", "");
+    assert_eq!((between(&body, "<Key>", "</Key>"), between(&body, "<Size>", "<")), ("a/b+c %&lt;", "3"), "{body}");
+    assert!(
+        body.contains("<IsTruncated>false<") && body.contains("<ETag>&quot;") && body.contains("<LastModified>2"),
+        "{body}"
+    );
+    let (_, first) = ask("GET", "?list-type=2&max-keys=1", "", "");
+    let token = between(&first, "<NextContinuationToken>", "<");
+    let (_, second) = ask("GET", &format!("?list-type=2&continuation-token={token}"), "", "");
+    assert!(second.contains("<Key>large</Key>") && !second.contains("<Key>a/"), "{second}");
+    let (_, after) = ask("GET", "?list-type=2&start-after=a%2Fb%2Bc+%25%3C", "", "");
+    assert!(after.contains("<Key>large</Key>") && !after.contains("<Key>a/"), "{after}");
+    let (_, folders) = ask("GET", "?list-type=2&delimiter=%2F", "", "");
+    assert!(folders.contains("<CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>"), "{folders}");
+
+    assert_eq!(ask("DELETE", key, "", "").0.status(), 204);
+    assert_eq!(ask("DELETE", key, "", "").0.status(), 404);
+    assert_eq!(gcs.objects(&bucket).into_keys().collect::<Vec<_>>(), ["large"]);
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}")).1.split(after).next().unwrap()
+}
+
 #[test]
 fn servers_end_with_their_owner() {
     // A process that is over has no program, though nobody may have asked for its end yet.
@@ -196,7 +295,7 @@ struct Client(BufReader<TcpStream>);
 impl Client {
     fn new(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -210,9 +309,13 @@ impl Client {
     }
 
     fn read(&mut self) -> (Head, String) {
+        self.read_answer_to("GET")
+    }
+
+    fn read_answer_to(&mut self, method: &str) -> (Head, String) {
         let head = Head::read(&mut self.0).unwrap().expect("the connection ended");
         let mut body = Vec::new();
-        copy_body(head.framing_of_answer("GET"), &mut self.0, &mut body).unwrap();
+        copy_body(head.framing_of_answer(method), &mut self.0, &mut body).unwrap();
         (head, String::from_utf8(body).unwrap())
     }
 

@@ -116,7 +116,7 @@ pub fn watch() -> Watch {
 /// A file whose content its size tells.
 pub fn file(folder: &Path, name: &str, size: usize) -> SourceFile {
     let path = folder.join(name);
-    let content: Vec<u8> = (0..size).map(|at| ((at * 31 + size) % 251) as u8).collect();
+    let content: Vec<u8> = (0..size).map(|at| (at * 31 + size).to_le_bytes()[usize::from(at % 3 == 0)]).collect();
     std::fs::write(&path, content).unwrap();
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -206,8 +206,8 @@ mod checks {
     }
 
     pub async fn files_of_every_size_come_back(storage: &Storage) {
-        let folder = scratch("files");
         const MIB: usize = 1 << 20;
+        let folder = scratch("files");
         for size in [0, 1, MIB, MIB + 1, 5 * MIB, 20 * MIB - 1, 20 * MIB, 50 * MIB + 7] {
             let source = file(folder.path(), "source", size);
             let key = key(&format!("files/{size}"));

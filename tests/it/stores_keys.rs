@@ -124,7 +124,7 @@ async fn sizes_and_numbers_of_parts() {
         let of = move |put: &Request| put.path.ends_with(name) && put.query.contains("partNumber");
         let mut parts = recorded.recorder.matching(of);
         parts.sort_by_key(|part| part.query.clone());
-        parts.iter().map(|part| part.body as usize).collect::<Vec<_>>()
+        parts.iter().map(|part| usize::try_from(part.body).unwrap()).collect::<Vec<_>>()
     };
     let small = recorded.open(&[("multipart_chunksize", "6MB")]);
     upload(&small, "in-six", 20 * MIB).await.unwrap();
@@ -227,7 +227,7 @@ async fn conditions_are_sent_unless_they_are_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_checked_unless_that_is_switched_off() {
+async fn p8_certificates_are_checked_unless_that_is_switched_off() {
     let minio = Minio::start(Options { tls: true, kms: None });
     let bucket = minio.new_bucket("tls");
     let settings = |change: &[(&str, &str)]| {

@@ -1,7 +1,7 @@
 //! How many requests are under way: fewer when the storage asks to slow down, and slowly more again.
 //!
 //! Additive increase, multiplicative decrease, as TCP does it: each `503 SlowDown` or `429` halves what may be under way, at
-//! most once per [`PAUSE`]; each round of good answers allows one request more. `Retry-After` holds everything back.
+//! most once per half a second; each round of good answers allows one request more. `Retry-After` holds everything back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -101,7 +101,7 @@ impl Connector {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.patience.min(Duration::from_secs(10)))
             .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(60))
+            .tcp_keepalive(Duration::from_mins(1))
             .http1_only();
         if !options.verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
@@ -175,6 +175,11 @@ impl HttpService for Service {
         let status = answer.status();
         tracing::trace!(target: "medusa::http", "{method} {} {size} bytes: {status} after {took:.1?}", url.path());
         shared.adapt(status, answer.headers());
+        if status == StatusCode::NOT_IMPLEMENTED {
+            // Not a fault of the server that would pass.
+            let text = answer.text().await.unwrap_or_default();
+            return Err(HttpError::new_boxed(HttpErrorKind::Unknown, format!("{status}: {text}").into()));
+        }
         if let Some(content) = content.filter(|_| status.is_success()) {
             shared.compare(answer.headers(), content.md5, url.query().unwrap_or_default())?;
         }
@@ -245,17 +250,14 @@ impl Shared {
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
         let streamed = content.and_then(|content| content.file.clone()).filter(|_| body.content_length() == 0);
-        let (body, size) = match streamed {
-            Some(part) => {
-                let size = part.length;
-                let stream = body::sent(part, Arc::clone(self), Arc::clone(progress));
-                (reqwest::Body::wrap_stream(stream), size)
-            }
-            None => {
-                let size = body.content_length() as u64;
-                self.bandwidth.pass(size).await;
-                (reqwest::Body::wrap(body), size)
-            }
+        let (body, size) = if let Some(part) = streamed {
+            let size = part.length;
+            let stream = body::sent(part, Arc::clone(self), Arc::clone(progress));
+            (reqwest::Body::wrap_stream(stream), size)
+        } else {
+            let size = body.content_length() as u64;
+            self.bandwidth.pass(size).await;
+            (reqwest::Body::wrap(body), size)
         };
         *request.body_mut() = Some(body);
         Ok((request, size))
@@ -326,6 +328,9 @@ impl Shared {
                 FIRST_CONNECTIONS.. => HttpErrorKind::Unknown,
                 _ => HttpErrorKind::Connect,
             }
+        } else if chain(&error).any(|cause| cause.to_string().contains("error writing a body")) {
+            // Perhaps the server refused before it had read everything, and its answer was lost.
+            HttpErrorKind::Interrupted
         } else {
             HttpErrorKind::Request
         };

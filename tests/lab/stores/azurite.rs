@@ -61,6 +61,13 @@ impl Azurite {
     }
 }
 
+impl Azurite {
+    /// Account and key, for `key_file`.
+    pub fn key_file(&self) -> &std::path::Path {
+        &self.key_file
+    }
+}
+
 impl ObjectServer for Azurite {
     fn port(&self) -> u16 {
         self.port

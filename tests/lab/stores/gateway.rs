@@ -300,10 +300,12 @@ impl Translator {
         let source = headers["x-goog-copy-source"].to_str()?.trim_start_matches('/');
         let (bucket, key) = source.split_once('/').ok_or("no key to copy from")?;
         let source = Target { bucket: decode(bucket, false), key: decode(key, false), query: HashMap::new() };
-        let mut path = format!("{}/rewriteTo{}", source.json(), target.json().trim_start_matches("/storage/v1"));
-        if let Some(generation) = headers.get(IF_GENERATION) {
-            path.push_str(&format!("?ifGenerationMatch={}", generation.to_str()?));
+        if let Some(wanted) = headers.get(IF_GENERATION)
+            && !self.is_generation(target, wanted.to_str()?).await?
+        {
+            return Ok(error(412, "PreconditionFailed"));
         }
+        let path = format!("{}/rewriteTo{}", source.json(), target.json().trim_start_matches("/storage/v1"));
         Ok(match self.json(Method::POST, &path).await? {
             Ok(done) => {
                 let item = &done["resource"];
@@ -323,13 +325,10 @@ impl Translator {
 
     async fn delete(&self, target: &Target, headers: &HeaderMap) -> Result<Response<Body>, Error> {
         let mut path = target.json();
-        if let Some(wanted) = headers.get(IF_GENERATION) {
-            // The server does not know the condition of the JSON API.
-            match self.json(Method::GET, &path).await? {
-                Ok(item) if item["generation"].as_str() == Some(wanted.to_str()?) => {}
-                Ok(_) => return Ok(error(412, "PreconditionFailed")),
-                Err(_) => return Ok(self.missing(target).await),
-            }
+        if let Some(wanted) = headers.get(IF_GENERATION)
+            && !self.is_generation(target, wanted.to_str()?).await?
+        {
+            return Ok(error(412, "PreconditionFailed"));
         }
         if let Some(generation) = target.query.get("generation") {
             path.push_str(&format!("?generation={generation}"));
@@ -341,6 +340,13 @@ impl Translator {
             StatusCode::NOT_FOUND => self.missing(target).await,
             status => error(status.as_u16(), "InternalError"),
         })
+    }
+
+    /// Whether the object has a generation; 0 where there is none. The server has this condition for uploads only, so others
+    /// may come between this and what it is for.
+    async fn is_generation(&self, target: &Target, wanted: &str) -> Result<bool, Error> {
+        let item = self.json(Method::GET, &target.json()).await?;
+        Ok(item.map_or(wanted == "0", |item| item["generation"].as_str() == Some(wanted)))
     }
 
     fn begin(&self, target: &Target, request: &Request<Incoming>) -> Response<Body> {
@@ -480,7 +486,7 @@ fn describe(item: &Value, headers: &mut HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// The XML API's ETag is the MD5 in hex; of objects that have none, it is the one of the JSON API.
+/// The XML API's `ETag` is the MD5 in hex; of objects that have none, it is the one of the JSON API.
 fn etag(item: &Value) -> String {
     let md5 = item["md5Hash"].as_str().filter(|md5| !md5.is_empty()).and_then(|md5| BASE64_STANDARD.decode(md5).ok());
     let plain = || item["etag"].as_str().unwrap_or_default().to_owned();
@@ -539,15 +545,12 @@ fn decode(text: &str, plus: bool) -> String {
     let mut rest = text.as_bytes();
     while let [first, more @ ..] = rest {
         let escaped = more.get(..2).filter(|_| *first == b'%').and_then(|digits| hex::decode(digits).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = &more[2..];
-            }
-            None => {
-                bytes.push(if plus && *first == b'+' { b' ' } else { *first });
-                rest = more;
-            }
+        if let Some(byte) = escaped {
+            bytes.extend(byte);
+            rest = &more[2..];
+        } else {
+            bytes.push(if plus && *first == b'+' { b' ' } else { *first });
+            rest = more;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

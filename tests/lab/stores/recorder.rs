@@ -371,7 +371,7 @@ impl Shared {
         }
         self.update(index, |request| request.status = Some(answer.status()));
         answer.write(&mut to_client)?;
-        let mut limited = Limited { to: &to_client, rest, rate };
+        let mut limited = Limited { to: to_client, rest, rate };
         let copied = copy_body(framing, &mut store, &mut limited);
         if copied.is_err() && limited.rest == Some(0) {
             fire();

@@ -90,6 +90,8 @@ impl Writing<'_> {
         self.storage.sync().await?;
         match self.storage.create_durably(&key, bytes.clone()).await? {
             Created::New => Ok(bytes),
+            // The answer to the first attempt was lost.
+            Created::Taken if self.storage.read(&key).await?.as_ref() == Some(&bytes) => Ok(bytes),
             Created::Taken => {
                 let message = format!("another run has finished backup {} of {} in the meantime", self.name, self.fqdn);
                 Err(Failure::failed(message).into())

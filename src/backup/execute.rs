@@ -233,8 +233,11 @@ impl Execution {
     /// Whether the object under a content key is what its key says.
     async fn holds(&self, key: &ObjectKey, digest: &ContentDigest) -> Result<bool, TransferError> {
         let size = self.storage.head(key).await?.map(|meta| meta.size);
-        if size != Some(digest.size) || !self.storage.reads_are_cheap() {
-            return Ok(size == Some(digest.size));
+        if size != Some(digest.size) {
+            return Ok(false);
+        }
+        if let (Some(found), Some(own)) = (self.storage.server_md5(key).await?, digest.md5.as_ref()) {
+            return Ok(found == own.whole);
         }
         Ok(self.storage.digest_object(key, None, &self.quiet()).await?.sha256 == digest.sha256)
     }

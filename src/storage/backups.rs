@@ -76,9 +76,10 @@ impl Storage {
     }
 
     /// What `meta/` of a backup holds. Asks a folder for each object by its key, because the listings of some file systems are
-    /// behind; those of object stores are not, and cost one request.
+    /// behind; those of AWS, Google and Azure are not, and cost one request.
     pub async fn meta_state(&self, fqdn: &Fqdn, name: &BackupName) -> Result<MetaState> {
-        let [schema, manifest, differential, incremental] = if self.remote.is_some() {
+        let are_listings_current = self.remote.as_ref().is_some_and(|remote| remote.is_trusted);
+        let [schema, manifest, differential, incremental] = if are_listings_current {
             self.listed_meta(fqdn, name).await?
         } else {
             let written = async |meta| {

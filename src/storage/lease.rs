@@ -252,7 +252,10 @@ impl Storage {
 
     /// Makes sure that the store refuses to create what is there.
     async fn expect_refusal(&self, key: &ObjectKey, content: &Bytes) -> anyhow::Result<()> {
-        if self.put_lease(key, content.clone(), PutMode::Create).await?.is_none() {
+        let wrong = UpdateVersion { e_tag: Some("\"00000000000000000000000000000000\"".into()), version: None };
+        if self.put_lease(key, content.clone(), PutMode::Create).await?.is_none()
+            && self.put_lease(key, content.clone(), PutMode::Update(wrong)).await?.is_none()
+        {
             return Ok(());
         }
         self.delete(vec![key.clone()]).await?;

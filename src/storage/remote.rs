@@ -9,12 +9,14 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fs_err as fs;
 use md5::Digest as _;
 use object_store::client::{HttpError, HttpErrorKind};
+use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
 use object_store::{
     Attribute, AttributeValue, Attributes, Error, GetOptions, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult,
@@ -28,6 +30,7 @@ use super::layout::ObjectKey;
 use super::transfer::{PIECE, SourceFile, TransferError, Upload, Watch, check, part_error, read_pieces, read_whole};
 use super::uploads::Uploads;
 use super::{Created, Storage};
+use crate::explain;
 use crate::model::digest::{ContentDigest, DigestStream, part_size};
 
 /// Azure takes more in one request, but then begins anew after a failure.
@@ -41,8 +44,8 @@ const LARGEST_BLOCK: u64 = 4000 << 20;
 const LARGEST_PUT: u64 = 5 << 30;
 
 /// A body that did not go through is sent so often again.
-const ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(200);
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What an object store needs beyond `object_store`.
 #[derive(Debug)]
@@ -114,7 +117,18 @@ impl Storage {
         };
         options.attributes = remote.attributes();
         let sent = Content { file: None, md5: md5::Md5::digest(&content).into(), whole_md5: None };
-        CONTENT.scope(sent, self.store.put_opts(key.path(), content.into(), options)).await
+        let mut attempts = 0;
+        loop {
+            let put = self.store.put_opts(key.path(), content.clone().into(), options.clone());
+            match CONTENT.scope(sent.clone(), put).await {
+                // Whoever calls knows what to think of a condition that is no longer met because an answer was lost.
+                Err(error) if is_transient(&error) && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    tokio::time::sleep(PAUSE * attempts).await;
+                }
+                put => return put,
+            }
+        }
     }
 
     pub(super) async fn upload_remote(
@@ -172,7 +186,7 @@ impl Storage {
             let put = self.store.put_opts(key.path(), content.clone().into(), options);
             match CONTENT.scope(sent.clone(), put).await {
                 // Servers refuse to overwrite before they have read the body, and then nobody hears them.
-                Err(error) if is_interrupted(&error) && attempts < ATTEMPTS => {
+                Err(error) if is_transient(&error) && attempts < ATTEMPTS => {
                     if self.look(key).await?.is_some() {
                         let path = key.to_string();
                         break Err(Error::AlreadyExists { path, source: error.into() });
@@ -199,6 +213,7 @@ impl Storage {
     ) -> Result<Upload, TransferError> {
         let file = Arc::new(inline(|| fs::File::open(&source.path)).map_err(TransferError::Source)?);
         let options = PutMultipartOptions { attributes: remote.attributes(), ..PutMultipartOptions::default() };
+        let options = options.with_retry_policy(Arc::new(PartsAgain));
         let begun = self.store.put_multipart_opts(key.path(), options).await;
         let mut upload = begun.map_err(self.error("begin to upload", key.path()))?;
         // Dropped halfway, by an interrupt or a failure, the parts would stay and cost.
@@ -244,18 +259,26 @@ impl Storage {
             Ok(sent) => sent,
             Err(error) => {
                 if let Err(abort) = upload.abort().await {
-                    tracing::debug!("the upload of {key} could not be aborted: {abort}");
+                    tracing::debug!(
+                        "the upload of {key} could not be aborted: {}",
+                        explain::shortened(&abort.to_string())
+                    );
                 }
                 return Err(error);
             }
         };
         let whole = digest.md5.as_ref().map(|md5| md5.whole);
         let content = Content { file: None, md5: [0; 16], whole_md5: whole };
-        let put = CONTENT.scope(content, upload.complete()).await;
+        // Not every store that speaks the protocol of S3 looks at the condition here.
+        let put = if self.is_doubtful() && self.look(key).await?.is_some() {
+            Err(Error::AlreadyExists { path: key.to_string(), source: "it is there already".into() })
+        } else {
+            CONTENT.scope(content, upload.complete()).await
+        };
         if put.is_err()
             && let Err(abort) = upload.abort().await
         {
-            tracing::debug!("the upload of {key} could not be aborted: {abort}");
+            tracing::debug!("the upload of {key} could not be aborted: {}", explain::shortened(&abort.to_string()));
         }
         self.uploaded(remote, key, digest, whole.unwrap_or_default(), &expected, put).await
     }
@@ -275,9 +298,11 @@ impl Storage {
                 let md5 = remote.recorded_md5(md5, put.e_tag.as_deref());
                 Ok(Upload { md5, digest, created: Created::New })
             }
-            Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. })) => {
+            Err(error) => {
+                let is_taken = matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. });
+                let may_be_done = is_taken || matches!(error, Error::NotFound { .. }) || is_transient(&error);
                 // Perhaps the answer to an earlier attempt was lost: then the parts are gone, and the object is there.
-                let found = self.look(key).await?;
+                let found = if may_be_done { self.look(key).await? } else { None };
                 if found.is_none() {
                     return Err(self.error("upload", key.path())(error).into());
                 }
@@ -294,7 +319,6 @@ impl Storage {
                     None => Ok(Upload { digest, created: Created::Taken, md5: None }),
                 }
             }
-            Err(error) => Err(self.error("upload", key.path())(error).into()),
         }
     }
 
@@ -371,10 +395,35 @@ impl Storage {
     }
 }
 
-/// Whether a body did not go through, and nothing is known of the effect.
-fn is_interrupted(error: &Error) -> bool {
-    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    causes.filter_map(|cause| cause.downcast_ref::<HttpError>()).any(|error| error.kind() == HttpErrorKind::Interrupted)
+/// Whether another attempt may go better, and nothing is known of the effect of this one. `object_store` tries again within a
+/// time that counts from its first attempt, and a large body may take longer than that.
+fn is_transient(error: &Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.any(|cause| match cause.downcast_ref::<HttpError>() {
+        Some(error) => !matches!(error.kind(), HttpErrorKind::Unknown | HttpErrorKind::Decode),
+        None => cause.to_string().contains("non-2xx status code: 5"),
+    })
+}
+
+/// The same for the parts of an object, each signed anew.
+#[derive(Debug)]
+struct PartsAgain;
+
+#[async_trait]
+impl RetryPolicy for PartsAgain {
+    async fn retry(&self, context: RetryContext) -> bool {
+        let is_transient = match context.failure {
+            RetryFailure::Status(status) => status.is_server_error() || matches!(status.as_u16(), 408 | 429),
+            RetryFailure::Transport(kind) => !matches!(kind, HttpErrorKind::Unknown | HttpErrorKind::Decode),
+            _ => false,
+        };
+        let attempt = u32::try_from(context.attempt).unwrap_or(u32::MAX);
+        if !is_transient || attempt > ATTEMPTS {
+            return false;
+        }
+        tokio::time::sleep(PAUSE * attempt).await;
+        true
+    }
 }
 
 /// What a look at an object told.

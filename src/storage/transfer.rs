@@ -19,8 +19,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::blocking::inline;
+use super::http::OpaqueETag;
 use super::layout::ObjectKey;
 use super::{Created, Storage, StorageError};
+use crate::explain;
 use crate::files::{self, set_mtime};
 use crate::interrupt::Interrupt;
 use crate::model::digest::{ContentDigest, DigestStream};
@@ -260,6 +262,7 @@ impl Storage {
                 reading
             }
             GetResultPayload::Stream(mut stream) => {
+                let is_opaque = got.extensions.get::<OpaqueETag>().is_some();
                 let (e_tag, mut received, mut received_before) = (got.meta.e_tag, 0, 0);
                 let (sender, mut queue) = mpsc::channel::<Bytes>(QUEUE);
                 let writing = spawn_blocking(move || {
@@ -272,7 +275,8 @@ impl Storage {
                         Ok(piece) => piece,
                         // The store's own attempts are over, but they did get on. A large file may take hours.
                         Err(error) if received > received_before && e_tag.is_some() => {
-                            tracing::debug!("{key} is read on from byte {received}: {error}");
+                            let why = error.to_string();
+                            tracing::debug!("{key} is read on from byte {received}: {}", explain::shortened(&why));
                             received_before = received;
                             let range = Some(GetRange::Offset(received));
                             let options = GetOptions { range, if_match: e_tag.clone(), ..GetOptions::default() };
@@ -303,6 +307,8 @@ impl Storage {
                 }
                 match failure {
                     Some(failure) => Err(failure.into()),
+                    // What was recorded of it as MD5 is none.
+                    None if is_opaque => digested(digest).map(|digest| ContentDigest { md5: None, ..digest }),
                     None => digested(digest),
                 }
             }

@@ -1,5 +1,6 @@
 //! Bodies that are not held in memory: parts of files on their way out, and answers on their way in.
 
+use std::future::poll_fn;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use fs_err as fs;
 use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
-use object_store::client::{HttpError, HttpErrorKind};
+use object_store::client::{HttpError, HttpErrorKind, HttpRequestBody};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Sleep};
 
@@ -53,8 +54,13 @@ impl Progress {
         Arc::new(Self(Mutex::new(Instant::now())))
     }
 
-    fn made(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    pub(super) fn made(&self) {
+        self.expected(Instant::now());
+    }
+
+    /// Nothing can move before: our own limit of bytes says so.
+    fn expected(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Returns when nothing has moved for so long.
@@ -87,10 +93,37 @@ pub(super) fn sent(
             file.file().read_exact_at(&mut chunk, offset).map(|()| Bytes::from(chunk))
         });
         let chunk = chunk.await.map_err(std::io::Error::other)??;
-        shared.bandwidth.pass(wanted).await;
-        progress.made();
+        allow(wanted, &shared, &progress).await;
         let rest = FilePart { file: part.file, offset: offset + wanted, length: part.length - wanted };
         Ok(Some((chunk, (rest, shared, progress))))
+    })
+}
+
+async fn allow(bytes: u64, shared: &Shared, progress: &Progress) {
+    if let Some(until) = shared.bandwidth.take(bytes) {
+        progress.expected(until);
+        tokio::time::sleep_until(until).await;
+    }
+    progress.made();
+}
+
+/// The same with a body that is in memory.
+pub(super) fn sliced(
+    body: HttpRequestBody,
+    shared: Arc<Shared>,
+    progress: Arc<Progress>,
+) -> impl Stream<Item = Result<Bytes, HttpError>> + Send + 'static {
+    let state = (body, Bytes::new(), shared, progress);
+    futures::stream::try_unfold(state, async |(mut body, mut rest, shared, progress)| {
+        while rest.is_empty() {
+            match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+                Some(frame) => rest = frame?.into_data().unwrap_or_default(),
+                None => return Ok(None),
+            }
+        }
+        let slice = rest.split_to(rest.len().min(usize::try_from(CHUNK).unwrap_or(usize::MAX)));
+        allow(slice.len() as u64, &shared, &progress).await;
+        Ok(Some((slice, (body, rest, shared, progress))))
     })
 }
 
@@ -103,6 +136,7 @@ pub(super) struct Received {
     pub(super) held: Option<Pin<Box<Sleep>>>,
     /// Until when something has to come.
     pub(super) patience: Pin<Box<Sleep>>,
+    pub(super) is_waiting: bool,
 }
 
 impl Body for Received {
@@ -116,15 +150,19 @@ impl Body for Received {
         if let Some(held) = &mut self.held {
             ready!(held.as_mut().poll(context));
             self.held = None;
-            let patience = Instant::now() + self.shared.patience;
-            self.patience.as_mut().reset(patience);
         }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
+            // Only while somebody wants more: the disk may be what is slow.
+            if !self.is_waiting {
+                self.is_waiting = true;
+                let patience = Instant::now() + self.shared.patience;
+                self.patience.as_mut().reset(patience);
+            }
             ready!(self.patience.as_mut().poll(context));
+            self.pass = None;
             return Poll::Ready(Some(Err(self.shared.stalled())));
         };
-        let patience = Instant::now() + self.shared.patience;
-        self.patience.as_mut().reset(patience);
+        self.is_waiting = false;
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -132,7 +170,11 @@ impl Body for Received {
                 self.held = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(HttpError::new(HttpErrorKind::Interrupted, error.without_url()))),
+            Some(Err(error)) => {
+                // Whoever reads on asks anew, and keeps this body until then.
+                self.pass = None;
+                Some(Err(HttpError::new(HttpErrorKind::Interrupted, error.without_url())))
+            }
             None => {
                 self.pass = None;
                 None

@@ -47,15 +47,17 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the permission to send a request.
-    pub async fn pass(self: &Arc<Self>) -> Pass {
+    /// Waits for the permission to send a request. A small one does not wait for others, only for the time that the storage
+    /// named: leases must be renewed while large files move.
+    pub async fn pass(self: &Arc<Self>, is_large: bool) -> Pass {
         loop {
             let changed = self.changed.notified();
             let closed_until = {
                 let mut state = self.state();
                 let closed = state.closed_until.filter(|until| *until > Instant::now());
                 #[allow(clippy::cast_precision_loss, reason = "a small number")]
-                let is_free = state.limit.is_none_or(|limit| (state.under_way as f64) < limit.max(1.0).floor());
+                let is_free =
+                    !is_large || state.limit.is_none_or(|limit| (state.under_way as f64) < limit.max(1.0).floor());
                 if closed.is_none() && is_free {
                     state.under_way += 1;
                     return Pass(Arc::clone(self));
@@ -123,17 +125,19 @@ mod tests {
         let gate = Gate::new();
         let mut passes = Vec::new();
         for _ in 0..16 {
-            passes.push(gate.pass().await);
+            passes.push(gate.pass(true).await);
         }
         assert_eq!(gate.slow_down(None), Some(8));
         assert_eq!(gate.slow_down(None), None, "one answer of many");
         tokio::time::advance(PAUSE).await;
         assert_eq!(gate.slow_down(None), Some(4));
         passes.truncate(4);
-        let waiting = tokio::time::timeout(Duration::from_secs(1), gate.pass()).await;
+        let waiting = tokio::time::timeout(Duration::from_secs(1), gate.pass(true)).await;
         assert!(waiting.is_err());
+        // A small one does not wait.
+        drop(gate.pass(false).await);
         passes.truncate(3);
-        let fourth = gate.pass().await;
+        let fourth = gate.pass(true).await;
         for _ in 0..200 {
             gate.well();
         }
@@ -144,11 +148,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_goes_on_when_another_one_ends() {
         let gate = Gate::new();
-        let first = gate.pass().await;
+        let first = gate.pass(true).await;
         gate.slow_down(None);
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { drop(gate.pass().await) }
+            async move { drop(gate.pass(true).await) }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
@@ -161,11 +165,11 @@ mod tests {
         let gate = Gate::new();
         gate.slow_down(Some(Duration::from_secs(7)));
         let begin = Instant::now();
-        drop(gate.pass().await);
+        drop(gate.pass(true).await);
         assert_eq!(begin.elapsed().as_secs(), 7);
         gate.slow_down(Some(Duration::from_hours(10)));
         let begin = Instant::now();
-        drop(gate.pass().await);
+        drop(gate.pass(true).await);
         assert_eq!(begin.elapsed(), LONGEST_WAIT);
     }
 }

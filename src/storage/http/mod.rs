@@ -88,6 +88,15 @@ pub struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerMd5(pub [u8; 16]);
 
+/// The `ETag` of the object is no digest of its content: it is encrypted with a key.
+#[derive(Debug, Clone, Copy)]
+pub struct OpaqueETag;
+
+fn is_encrypted_by_key(headers: &HeaderMap) -> bool {
+    let method = headers.get(&AWS_ENCRYPTION).and_then(|value| value.to_str().ok());
+    method.is_some_and(|method| method.starts_with("aws:kms")) || headers.contains_key(&AWS_CUSTOMER_KEY)
+}
+
 /// Makes the HTTP client of a store, and of what gives it credentials.
 #[derive(Debug, Clone)]
 pub struct Connector(Arc<Shared>);
@@ -152,9 +161,11 @@ impl HttpService for Service {
         let uploads = request.method() == Method::PUT;
         let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
         shared.prepare(&mut request, content.as_ref()).await?;
-        let pass = shared.gate.pass().await;
+        let is_streamed = content.as_ref().is_some_and(|content| content.file.is_some());
+        let pass = shared.gate.pass(is_streamed || request.method() == Method::GET).await;
         let progress = Progress::begin();
         let (request, size) = shared.request(request, content.as_ref(), &progress).await?;
+        progress.made();
         let url = request.url().clone();
         let method = request.method().clone();
         shared.requests.fetch_add(1, Ordering::Relaxed);
@@ -188,8 +199,18 @@ impl HttpService for Service {
         if let Some(md5) = md5 {
             parts.extensions.insert(ServerMd5(md5));
         }
+        if shared.protocol == Protocol::S3 && is_encrypted_by_key(&parts.headers) {
+            parts.extensions.insert(OpaqueETag);
+        }
         let patience = Box::pin(tokio::time::sleep(shared.patience));
-        let body = Received { inner: body, shared: Arc::clone(shared), pass: Some(pass), held: None, patience };
+        let body = Received {
+            inner: body,
+            shared: Arc::clone(shared),
+            pass: Some(pass),
+            held: None,
+            patience,
+            is_waiting: false,
+        };
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }
@@ -256,8 +277,14 @@ impl Shared {
             (reqwest::Body::wrap_stream(stream), size)
         } else {
             let size = body.content_length() as u64;
-            self.bandwidth.pass(size).await;
-            (reqwest::Body::wrap(body), size)
+            let has_length = request.headers().contains_key(CONTENT_LENGTH);
+            if has_length && size > 0 {
+                let stream = body::sliced(body, Arc::clone(self), Arc::clone(progress));
+                (reqwest::Body::wrap_stream(stream), size)
+            } else {
+                self.bandwidth.pass(size).await;
+                (reqwest::Body::wrap(body), size)
+            }
         };
         *request.body_mut() = Some(body);
         Ok((request, size))
@@ -298,8 +325,7 @@ impl Shared {
         let decoded = |text: &str| STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         match self.protocol {
             Protocol::S3 => {
-                let by_key = text(&AWS_ENCRYPTION).is_some_and(|method| method.starts_with("aws:kms"));
-                if by_key || headers.contains_key(AWS_CUSTOMER_KEY) {
+                if is_encrypted_by_key(headers) {
                     return None;
                 }
                 let mut md5 = [0; 16];

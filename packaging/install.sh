@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs medusa: program, man pages, completions, systemd units, the example configuration, dashboard and alerts.
+# Installs medusa: program, medusa-wrapper, man pages, completions, systemd units, documentation with the example
+# configuration, dashboard and alerts.
 #
 #   packaging/install.sh [PROGRAM]      PROGRAM: default target/release/medusa
 #
 # PREFIX   default /usr/local
 # DESTDIR  put before every path, for making packages
+# ZSH_DIR  where zsh looks for completions, below PREFIX; default share/zsh/site-functions
 #
 # Nothing below /etc is written and no unit is enabled.
 set -eu
@@ -20,24 +22,43 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-mkdir "$work/man"
+# put FILE… FOLDER: readable files below the prefix.
+put() {
+    for folder; do :; done
+    install -d "$root/$folder"
+    while [ $# -gt 1 ]; do
+        install -m 0644 "$1" "$root/$folder"
+        shift
+    done
+}
+
+mkdir "$work/man" "$work/units"
 "$program" man-pages "$work/man"
-for shell in bash zsh fish; do
-    "$program" completions "$shell" >"$work/$shell"
-done
-for unit in medusa.service medusa.timer; do
-    sed "s|/usr/local/bin/|$prefix/bin/|" "packaging/$unit" >"$work/$unit"
+gzip -9n "$work"/man/*.1
+"$program" completions bash >"$work/medusa"
+"$program" completions zsh >"$work/_medusa"
+"$program" completions fish >"$work/medusa.fish"
+for unit in packaging/systemd/*.service packaging/systemd/*.timer; do
+    sed "s|/usr/local/bin/|$prefix/bin/|" "$unit" >"$work/units/${unit##*/}"
 done
 
 install -D -m 0755 "$program" "$root/bin/medusa"
-install -d "$root/share/man/man1"
-install -m 0644 "$work"/man/*.1 "$root/share/man/man1"
-install -D -m 0644 "$work/bash" "$root/share/bash-completion/completions/medusa"
-install -D -m 0644 "$work/zsh" "$root/share/zsh/site-functions/_medusa"
-install -D -m 0644 "$work/fish" "$root/share/fish/vendor_completions.d/medusa.fish"
-install -D -m 0644 "$work/medusa.service" "$root/lib/systemd/system/medusa.service"
-install -D -m 0644 "$work/medusa.timer" "$root/lib/systemd/system/medusa.timer"
-install -D -m 0644 medusa.example.ini "$root/share/doc/medusa/medusa.example.ini"
-install -D -m 0644 packaging/grafana/medusa.json "$root/share/doc/medusa/grafana/medusa.json"
-install -D -m 0644 packaging/prometheus/medusa.rules.yml "$root/share/doc/medusa/prometheus/medusa.rules.yml"
+install -m 0755 packaging/medusa-wrapper "$root/bin/medusa-wrapper"
+put "$work"/man/*.1.gz share/man/man1
+put "$work/medusa" share/bash-completion/completions
+put "$work/_medusa" "${ZSH_DIR:-share/zsh/site-functions}"
+put "$work/medusa.fish" share/fish/vendor_completions.d
+put "$work"/units/* lib/systemd/system
+# "medusa-.service.d" holds for every medusa-….service.
+put packaging/systemd/common.conf lib/systemd/system/medusa.service.d
+put packaging/systemd/common.conf lib/systemd/system/medusa-.service.d
+put README.md CONTRIBUTING.md CHANGELOG.md LICENSE medusa.example.ini share/doc/medusa
+put packaging/README.md share/doc/medusa/packaging
+put docs/*.md share/doc/medusa/docs
+put docs/decisions/*.md share/doc/medusa/docs/decisions
+put docs/storage/*.md share/doc/medusa/docs/storage
+put docs/screens/* share/doc/medusa/docs/screens
+put docs/schemas/* share/doc/medusa/docs/schemas
+put packaging/grafana/medusa.json share/doc/medusa/grafana
+put packaging/prometheus/medusa.rules.yml share/doc/medusa/prometheus
 echo "installed to $root"

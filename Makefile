@@ -1,15 +1,20 @@
 # make demo   the main job on a real Cassandra: back up, destroy, restore, compare
+# make demo-cluster  the same with three nodes, by ssh
+# make screens  what people see, as text: docs/screens
 # make test   all tests
 # make lint   format, clippy, documentation, licences
+# make dist   deb and rpm, in target/dist
+# make docs   the pages of docs/ that are made of the program: cli.md, configuration.md
 # make bench  speed, side by side with cp -r, rclone and cassandra-medusa
 # make schedules  a million random interleavings
+# make large  a file of 200 GiB goes up in parts
 
 CARGO ?= cargo
 DENY := .cache/tools/bin/cargo-deny
 # Tests boot Cassandra nodes of about 0.9 GiB each.
-TEST_THREADS ?= 3
+TEST_THREADS ?= 4
 
-.PHONY: all setup demo test schedules lint bench audit clean
+.PHONY: all setup demo demo-cluster screens test docs schedules large lint dist bench audit clean
 
 all:
 	$(CARGO) build --release --locked
@@ -21,9 +26,20 @@ demo: setup
 	$(CARGO) build --locked --bin medusa --example demo
 	$(CARGO) run --quiet --locked --example demo
 
+demo-cluster: setup
+	$(CARGO) build --locked --bin medusa --example demo-cluster
+	$(CARGO) run --quiet --locked --example demo-cluster
+
+screens: setup
+	$(CARGO) build --locked --bin medusa --example screens
+	LAB_FOLDER=/tmp/lab $(CARGO) run --quiet --locked --example screens
+
 test: setup
 	$(CARGO) test --locked --lib
 	$(CARGO) test --locked --test it -- --show-output --test-threads=$(TEST_THREADS)
+
+docs:
+	$(CARGO) run --quiet --locked --example docs
 
 lint: $(DENY)
 	$(CARGO) fmt --check
@@ -36,12 +52,20 @@ audit: $(DENY)
 	$(DENY) --locked check advisories
 
 $(DENY):
-	$(CARGO) install --locked --root .cache/tools cargo-deny --version 0.20.2
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root .cache/tools cargo-deny --version 0.20.2
 
 # Random interleavings of everything that writes to a bucket. SEED=n runs the same ones again.
 schedules: SCHEDULES ?= 1000000
 schedules:
 	SCHEDULES=$(SCHEDULES) $(CARGO) test --release --locked --test it -- --nocapture simulation::
+
+# A sparse file of LARGE_GIB gibibytes, uploaded to a store that counts what it gets.
+large: LARGE_GIB ?= 200
+large:
+	LARGE_GIB=$(LARGE_GIB) $(CARGO) test --release --locked --test it -- --nocapture p6_a_file_of_any_size
+
+dist: all
+	packaging/package.sh
 
 bench:
 	$(CARGO) build --release --locked

@@ -8,6 +8,7 @@ use crate::cassandra::cql::Cql;
 use crate::cassandra::naming::Resolver;
 use crate::cassandra::yaml::CassandraYaml;
 use crate::config::Config;
+use crate::config::forward::Forward;
 use crate::config::values::Origin;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -25,6 +26,8 @@ pub struct Context {
     /// The folder of this node in the bucket.
     pub fqdn: Fqdn,
     pub fqdn_origin: Origin,
+    /// For other hosts.
+    pub forward: Forward,
     pub monitor: Arc<dyn Monitor>,
     pub interrupt: Interrupt,
     /// When the command began.
@@ -33,12 +36,17 @@ pub struct Context {
 
 impl Context {
     /// Opens the storage and names this node. Nothing is read or written yet.
-    pub async fn new(config: Config, monitor: Arc<dyn Monitor>, interrupt: Interrupt) -> Result<Self, Failure> {
+    pub async fn new(
+        config: Config,
+        forward: Forward,
+        monitor: Arc<dyn Monitor>,
+        interrupt: Interrupt,
+    ) -> Result<Self, Failure> {
         let storage = provider::open(&config.storage)?;
         let resolver = Resolver::new(&config);
         let (fqdn, fqdn_origin) = resolver.own_fqdn(&config).await?;
         let (config, now) = (Arc::new(config), Local::now());
-        Ok(Self { config, storage, resolver, fqdn, fqdn_origin, monitor, interrupt, now })
+        Ok(Self { config, storage, resolver, fqdn, fqdn_origin, forward, monitor, interrupt, now })
     }
 
     pub fn cassandra_yaml(&self) -> anyhow::Result<CassandraYaml> {

@@ -14,7 +14,7 @@ pub fn hint(text: &str) -> Option<String> {
                 None => "the bucket is in another region; set region in [storage]".into(),
             }
         }
-        () if has("Received redirect without LOCATION") || has("301 Moved") => {
+        () if has("Received redirect") || has("301 Moved") => {
             "the bucket is in another region or at another address; check region, host and port in [storage]".into()
         }
         () if has("InvalidAccessKeyId") || has("SignatureDoesNotMatch") || has("AuthenticationFailed") => {

@@ -1,16 +1,23 @@
 //! SIGINT, SIGTERM and SIGHUP, seen by every task.
 //!
-//! The first signal asks for an orderly end: work stops, what was begun is cleaned up. A second one ends the process.
+//! The first signal asks for an orderly end: work stops, what was begun is cleaned up. A later one ends the process at once.
+//!
+//! One wish may come as several signals: a terminal that hangs up sends SIGHUP twice, `timeout` sends its signal to the process
+//! and to its group. So a repeat within `ONE_WISH` means nothing new, and SIGHUP never does.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Failure;
+
+/// Signals that follow the first one so closely are the same wish to end.
+const ONE_WISH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
@@ -19,22 +26,29 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Starts to listen. Must be called inside of a runtime.
-    pub fn listen() -> std::io::Result<Self> {
+    /// Starts to listen. Must be called inside of a runtime. `tell` gets a line about the first signal.
+    pub fn listen(tell: impl Fn(&str) + Send + Sync + 'static) -> std::io::Result<Self> {
         let interrupt = Self::default();
+        let (tell, first) = (Arc::new(tell), Arc::new(OnceLock::new()));
         let mut signals = vec![Signal::SIGINT, Signal::SIGTERM];
         if !is_ignored(Signal::SIGHUP) {
             signals.push(Signal::SIGHUP);
         }
         for number in signals.into_iter().map(|signal| signal as i32) {
             let mut arrivals = signal(SignalKind::from_raw(number))?;
-            let interrupt = interrupt.clone();
+            let (interrupt, tell, first) = (interrupt.clone(), Arc::clone(&tell), Arc::clone(&first));
             tokio::spawn(async move {
                 while arrivals.recv().await.is_some() {
-                    if interrupt.token.is_cancelled() {
+                    let now = Instant::now();
+                    if first.set(now).is_ok() {
+                        interrupt.raise(number);
+                        let name = name_of(number);
+                        tell(&format!(
+                            "{name}: ends in order; a signal that comes two seconds later ends it at once\n"
+                        ));
+                    } else if first.get().is_some_and(|first| ends_at_once(number, now.duration_since(*first))) {
                         std::process::exit(128 + number);
                     }
-                    interrupt.raise(number);
                 }
             });
         }
@@ -53,8 +67,7 @@ impl Interrupt {
     /// The failure that ends an interrupted command.
     pub fn failure(&self) -> Failure {
         let number = self.signal.load(Ordering::SeqCst);
-        let name = Signal::try_from(number).map_or("a signal", Signal::as_str);
-        Failure::interrupted(number, format!("interrupted by {name}"))
+        Failure::interrupted(number, format!("interrupted by {}", name_of(number)))
             .hint("the same command, run again, does the rest")
     }
 
@@ -83,10 +96,35 @@ impl Interrupt {
     }
 }
 
+fn name_of(signal: i32) -> &'static str {
+    Signal::try_from(signal).map_or("a signal", Signal::as_str)
+}
+
+/// Whether a signal that came so long after the first one is a wish of its own.
+fn ends_at_once(signal: i32, since_first: Duration) -> bool {
+    signal != Signal::SIGHUP as i32 && since_first >= ONE_WISH
+}
+
 /// Whether the process was started with the signal ignored, as under nohup.
 fn is_ignored(signal: Signal) -> bool {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
     mask & (1 << (signal as u32 - 1)) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_signal_ends_at_once() {
+        let (int, term, hup) = (Signal::SIGINT as i32, Signal::SIGTERM as i32, Signal::SIGHUP as i32);
+        for signal in [int, term] {
+            assert!(!ends_at_once(signal, Duration::ZERO));
+            assert!(!ends_at_once(signal, ONE_WISH.mul_f64(0.9)));
+            assert!(ends_at_once(signal, ONE_WISH));
+        }
+        assert!(!ends_at_once(hup, Duration::from_hours(1)));
+    }
 }

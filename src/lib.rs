@@ -4,7 +4,8 @@
 //! not hold yet. Calls go one way:
 //!
 //! ```text
-//! argv -> cli -> commands -> backup | restore | verify | purge | listing | index
+//! argv -> cli -> commands -> init -> doctor -> storage_check
+//!                   |    `-> backup | restore | verify | purge | listing | index | cluster
 //!                   |               |                |              |
 //!                config          model (pure)     cassandra       storage -> object_store
 //!                                                     |             |
@@ -16,15 +17,18 @@
 pub mod backup;
 pub mod cassandra;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod context;
+pub mod doctor;
 pub mod error;
 pub mod exec;
 pub mod explain;
 pub mod files;
 pub mod hooks;
 pub mod index;
+pub mod init;
 pub mod interrupt;
 pub mod listing;
 pub mod model;

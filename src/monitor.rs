@@ -12,6 +12,11 @@ pub trait Monitor: Send + Sync + std::fmt::Debug {
     fn step(&self, label: &str, detail: &str, took: Duration);
     /// A step that moves files. It is shown until the returned guard is dropped.
     fn transfer(&self, label: &'static str, total: Amount) -> Transfer;
+    /// A step that goes through things one after the other: shown like files of which nobody knows the size. One alone is not.
+    fn count(&self, label: &'static str, total: usize) -> Transfer {
+        let files = if total > 1 { total as u64 } else { 0 };
+        self.transfer(label, Amount { files, bytes: 0 })
+    }
     /// Something went wrong, and the work goes on.
     fn problem(&self, text: &str);
 }

@@ -54,7 +54,12 @@ impl Writing<'_> {
         self.replace_meta(Meta::ServerVersion, version).await?;
         let started = self.started(begun).await?;
         self.index(IndexKind::Tokenmap, tokenmap).await?;
-        self.index(IndexKind::Schema, schema.plain.clone()).await?;
+        // The index says what `meta/` holds.
+        let earlier = match begun {
+            Created::New => None,
+            Created::Taken => self.storage.meta_text(self.fqdn, self.name, Meta::Schema).await?,
+        };
+        self.index(IndexKind::Schema, earlier.unwrap_or_else(|| schema.plain.clone())).await?;
         self.index(IndexKind::Started(started), started.to_string()).await?;
         if self.mode == BackupMode::Differential {
             self.index(IndexKind::Differential, "differential").await?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::plan::{Action, BackupPlan, FilePlan, Stored, TablePlan};
 use crate::cassandra::snapshot::SnapshotFile;
 use crate::error::one_line;
+use crate::files;
 use crate::model::backups::BackupMode;
 use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
 use crate::model::manifest::{Manifest, Object, Section};
@@ -22,6 +23,9 @@ use crate::storage::{Created, Storage};
 
 /// After so many unreadable files the rest is not tried.
 const MOST_PROBLEMS: usize = 100;
+
+/// How often a file that Cassandra has just changed is looked at again.
+const MOST_LOOKS: usize = 5;
 
 /// What every file's work needs.
 #[derive(Debug)]
@@ -136,7 +140,24 @@ impl Execution {
         }
     }
 
+    /// Cassandra writes TOC.txt anew while it builds an index, also that of a snapshot, which is the same file: then it is
+    /// stored as it is now.
     async fn store(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
+        let mut stored = self.store_unchanged(table, file).await;
+        let is_toc = SstableFile::parse(&file.source.file.name).is_some_and(|name| name.component == sstable::TOC);
+        for _ in 0..MOST_LOOKS {
+            if !is_toc || !matches!(stored, Err(TransferError::Changed { .. })) {
+                break;
+            }
+            let metadata = inline(|| fs_err::metadata(&file.source.path)).map_err(TransferError::Source)?;
+            let mut now = file.clone();
+            (now.source.size, now.source.mtime) = (metadata.len(), files::mtime(&metadata));
+            stored = self.store_unchanged(table, &now).await;
+        }
+        stored
+    }
+
+    async fn store_unchanged(&self, table: &TableFolder, file: &FilePlan) -> Result<Done, TransferError> {
         let source = &file.source;
         match &file.action {
             Action::Keep(stored) => Ok(kept(stored, source, stored.sha256, Checked::Without)),
@@ -178,15 +199,20 @@ impl Execution {
             return Ok(sha256 == digest.sha256);
         }
         let by_md5 = digest.md5.as_ref().and_then(|md5| md5.matches(&stored.recorded_md5()));
-        match by_md5 {
+        // What was recorded of an object that is encrypted with a key is no MD5.
+        match by_md5.filter(|same| *same || !self.storage.has_opaque_e_tags()) {
             Some(same) => Ok(same),
             None if self.storage.reads_are_cheap() => {
                 let found = self.storage.digest_object(&stored.key, None, &self.quiet()).await?;
                 Ok(found.sha256 == digest.sha256)
             }
             None => {
-                let found = self.storage.server_md5(&stored.key).await?;
-                Ok(found.is_some() && found == digest.md5.as_ref().map(|md5| md5.whole))
+                if let (Some(found), Some(own)) = (self.storage.server_md5(&stored.key).await?, digest.md5.as_ref()) {
+                    return Ok(found == own.whole);
+                }
+                // To read it costs no more than to store it again.
+                let found = self.storage.digest_object(&stored.key, None, &self.quiet()).await?;
+                Ok(found.sha256 == digest.sha256)
             }
         }
     }

@@ -10,15 +10,16 @@ pub mod plan;
 pub mod report;
 pub mod stagger;
 pub mod store;
+pub mod wave;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::report::{BackupOutcome, DryRun};
 use self::store::{Begun, Storing};
 use crate::cassandra::cql::Cql;
 use crate::cassandra::facts::{self, ClusterFacts, LiveTable, Schema};
-use crate::cassandra::nodetool::Nodetool;
+use crate::cassandra::nodetool::{self, Nodetool};
 use crate::cassandra::snapshot::{self, Snapshot, SnapshotTable};
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
@@ -26,10 +27,11 @@ use crate::error::{Failure, one_line};
 use crate::model::backups::{BackupMode, NodeBackup};
 use crate::model::names::{BackupName, TableFolder};
 use crate::model::units;
-use crate::storage::layout::Meta;
+use crate::storage::layout::{IndexKind, Meta};
 use crate::storage::lease::Lease;
 
-/// A snapshot that no begun backup belongs to is taken again if it is older: then nobody has just taken it for this backup.
+/// A snapshot that no begun backup belongs to is taken again if it is older: then nobody has just taken it for this backup. But a
+/// coordinator takes those of all nodes first: see [`NodeBackupRun::is_of_cluster`].
 const FRESH: Duration = Duration::from_hours(1);
 
 /// What is asked for.
@@ -43,11 +45,29 @@ pub struct BackupOptions {
     pub compare_contents: bool,
     pub keep_snapshot: bool,
     pub use_existing_snapshot: bool,
+    /// A coordinator has had the snapshot taken: it is used whatever its age, and no other one is taken.
+    pub snapshot_taken: bool,
     pub allow_corrupt: bool,
 }
 
 /// Pauses before a snapshot whose tag somebody else took is taken again.
 const RETAKES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Why there is no snapshot.
+enum Untaken {
+    Failed(Failure),
+    /// There is one, and it cannot be backed up.
+    Unfit(anyhow::Error),
+}
+
+impl From<Untaken> for anyhow::Error {
+    fn from(untaken: Untaken) -> Self {
+        match untaken {
+            Untaken::Failed(failure) => failure.into(),
+            Untaken::Unfit(error) => error,
+        }
+    }
+}
 
 /// One backup of this node.
 #[derive(Debug)]
@@ -128,15 +148,21 @@ impl<'a> NodeBackupRun<'a> {
             if backup.finished.is_some() {
                 return self.tidy_up(backup, begin).await;
             }
-            let at = units::local_time(backup.started);
+            let at = units::time(backup.started);
             context.monitor.title(&format!("  continues the backup that was started {at}"));
         }
-        let existing = if options.use_existing_snapshot { Some(self.existing_snapshot()?) } else { None };
-        let _marker = marker::InProgress::set();
+        let existing = if options.use_existing_snapshot || options.snapshot_taken {
+            Some(self.existing_snapshot()?)
+        } else {
+            None
+        };
         let cql = context.cql(&self.yaml).await?;
         let (facts, schema) = context.interrupt.or(self.gather(&cql)).await?;
         let lease = context.interrupt.or(self.storing().lease()).await?;
+        // The marker of another run is not ours to remove.
+        let marker = marker::InProgress::set();
         let outcome = self.run_under(&lease, &cql, (&facts, &schema), existing, begin).await;
+        drop(marker);
         lease.release().await;
         outcome
     }
@@ -151,7 +177,6 @@ impl<'a> NodeBackupRun<'a> {
         begin: Instant,
     ) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
-        let Begun { started, resumed } = context.interrupt.or(self.storing().begin(facts, schema)).await?;
         let mut waited = Duration::ZERO;
         if let Some(patience) = options.stagger {
             let waiting = Instant::now();
@@ -159,6 +184,7 @@ impl<'a> NodeBackupRun<'a> {
             context.interrupt.or(turn).await?;
             waited = waiting.elapsed();
         }
+        let Begun { started, resumed } = context.interrupt.or(self.storing().begin(facts, schema)).await?;
         context
             .interrupt
             .or(async {
@@ -167,13 +193,13 @@ impl<'a> NodeBackupRun<'a> {
             })
             .await?;
         let snapshot = match existing {
-            Some(snapshot) => Taken { snapshot, reused: true, tables: Vec::new() },
-            None => self.take_snapshot(cql, resumed).await?,
+            Some(snapshot) => self.given_snapshot(cql, schema, snapshot, resumed).await?,
+            None => self.take_snapshot(cql, schema, resumed).await?,
         };
         let work = async {
             // Waiting for the turn and the snapshot may have taken hours.
             lease.confirm().await?;
-            self.settle_schema(cql, schema, &snapshot, resumed).await?;
+            self.settle_schema(schema, &snapshot, resumed).await?;
             self.storing().store(lease, self.tables(&snapshot).await?).await
         };
         let committed = match context.interrupt.or(work).await {
@@ -191,8 +217,7 @@ impl<'a> NodeBackupRun<'a> {
             }
         };
         let outcome = self.storing().publish(started, facts, done, manifest, begin).await?;
-        cleared?;
-        Ok(BackupOutcome { waited, ..outcome })
+        Ok(BackupOutcome { waited, uncleared: cleared.err(), ..outcome })
     }
 
     /// Does what a run that was killed after the commit did not come to.
@@ -202,9 +227,10 @@ impl<'a> NodeBackupRun<'a> {
     async fn tidy_up(&self, backup: &NodeBackup, begin: Instant) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
         if self.storing().is_published().await? {
+            self.clear_leftover().await?;
             return Err(store::exists_already(backup).into());
         }
-        let at = units::local_time(backup.finished.unwrap_or_default());
+        let at = units::time(backup.finished.unwrap_or_default());
         context.monitor.title(&format!("  it was finished {at} by a run that was interrupted; this one tidies up"));
         let lease = context.interrupt.or(self.storing().lease()).await?;
         let work = async {
@@ -221,10 +247,22 @@ impl<'a> NodeBackupRun<'a> {
         outcome
     }
 
-    /// The nodetool of a run that was killed goes on.
+    /// Of a backup that is complete and could not clear its snapshot. One that was handed over is not ours.
+    async fn clear_leftover(&self) -> anyhow::Result<()> {
+        let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
+        let spared = self.options.keep_snapshot || self.options.use_existing_snapshot;
+        if !spared && snapshot.exists()? {
+            self.wait_for_nodetool().await;
+            snapshot.clear(&self.nodetool).await?;
+            self.context.monitor.title(&format!("  the snapshot {} was left and is cleared now", snapshot.tag()));
+        }
+        Ok(())
+    }
+
+    /// Another run may work on the same snapshot, and the nodetool of one that was killed goes on.
     async fn wait_for_nodetool(&self) {
         if let Some(folder) = self.yaml.data_directories.first() {
-            self.nodetool.wait_for_others(folder).await;
+            self.nodetool.wait_for_others(folder, &self.snapshot_tag()).await;
         }
     }
 
@@ -238,9 +276,12 @@ impl<'a> NodeBackupRun<'a> {
         let tag = self.snapshot_tag();
         let snapshot = Snapshot::of(&tag, &self.data_directories());
         if !snapshot.exists()? {
-            return Err(Failure::failed(format!("there is no snapshot {tag} on this node"))
-                .hint(format!("--use-existing-snapshot needs one: nodetool snapshot -t {tag}"))
-                .into());
+            let hint = if self.options.use_existing_snapshot {
+                format!("--use-existing-snapshot needs one: nodetool snapshot -t {tag}")
+            } else {
+                "somebody has cleared it; backup-cluster, run again, takes a new one".to_owned()
+            };
+            return Err(Failure::failed(format!("there is no snapshot {tag} on this node")).hint(hint).into());
         }
         snapshot.check(&[])?;
         Ok(snapshot)
@@ -261,20 +302,28 @@ impl<'a> NodeBackupRun<'a> {
 
     /// Takes the snapshot, or finds the one that an interrupted run or a coordinator left. Not interruptible: a snapshot that
     /// is being taken could not be cleared.
-    async fn take_snapshot(&self, cql: &Cql, resumed: bool) -> anyhow::Result<Taken> {
+    async fn take_snapshot(&self, cql: &Cql, first: &Schema, resumed: bool) -> anyhow::Result<Taken> {
         let begin = Instant::now();
         let snapshot = Snapshot::of(&self.snapshot_tag(), &self.data_directories());
         let before = required_tables(cql).await?;
         if snapshot.exists()? {
             let age = snapshot.age()?;
-            match snapshot.check(&before) {
-                Ok(()) if !resumed && age > FRESH => {
+            let is_common = !resumed && self.is_of_cluster(&snapshot).await?;
+            // Tables may have been created since.
+            let tables = if is_common { Vec::new() } else { before.clone() };
+            let stored = self.stored_schema(resumed).await?;
+            let fit = async {
+                snapshot.check(&tables)?;
+                self.schema_of(cql, first, stored.as_deref(), &snapshot).await
+            };
+            match fit.await {
+                Ok(_) if !resumed && !is_common && age > FRESH => {
                     tracing::warn!("the snapshot {} is {} old; it is taken again", snapshot.tag(), units::took(age));
                     snapshot.clear(&self.nodetool).await?;
                 }
-                Ok(()) => {
+                Ok(schema) => {
                     self.context.monitor.step("snapshot", &format!("{} was there", snapshot.tag()), begin.elapsed());
-                    return Ok(Taken { snapshot, reused: true, tables: before });
+                    return Ok(Taken { snapshot, reused: true, tables, schema });
                 }
                 Err(error) => {
                     tracing::info!("{}; it is taken again", one_line(&error));
@@ -283,48 +332,143 @@ impl<'a> NodeBackupRun<'a> {
             }
         }
         let mut pauses = RETAKES.iter();
-        let taken = loop {
-            let taken = self.take(cql, &snapshot, &before).await;
-            if taken.is_ok() {
-                break taken;
-            }
-            // The node itself goes on with the snapshot of a nodetool that was killed.
-            let taken_by_other = snapshot.exists()? && !self.context.interrupt.is_raised();
+        let mut was_unfit = false;
+        let (tables, schema) = loop {
+            let untaken = match self.take(cql, first, &snapshot).await {
+                Ok(taken) => break taken,
+                Err(untaken) => untaken,
+            };
+            let is_there = snapshot.exists()?;
             if let Err(uncleared) = snapshot.clear(&self.nodetool).await {
                 self.context.monitor.problem(&one_line(&uncleared));
             }
+            let again = !self.context.interrupt.is_raised()
+                && match &untaken {
+                    // Another one would not be quicker.
+                    Untaken::Failed(failure) if nodetool::took_too_long(failure) => false,
+                    // The node itself goes on with the snapshot of a nodetool that was killed.
+                    Untaken::Failed(_) => is_there,
+                    Untaken::Unfit(_) => !std::mem::replace(&mut was_unfit, true),
+                };
             match pauses.next() {
-                Some(pause) if taken_by_other => tokio::time::sleep(*pause).await,
-                _ => break taken,
+                Some(pause) if again => tokio::time::sleep(*pause).await,
+                _ => return Err(untaken.into()),
             }
         };
-        let tables = taken?;
         let detail = format!("{}, {}", snapshot.tag(), units::counted(tables.len() as u64, "table"));
         self.context.monitor.step("snapshot", &detail, begin.elapsed());
-        Ok(Taken { snapshot, reused: false, tables })
+        Ok(Taken { snapshot, reused: false, tables, schema })
     }
 
-    /// Returns the tables that are in it for certain: one that was dropped or created meanwhile may or may not be.
-    async fn take(&self, cql: &Cql, snapshot: &Snapshot, before: &[LiveTable]) -> anyhow::Result<Vec<LiveTable>> {
-        self.context.interrupt.check()?;
-        self.nodetool.snapshot(snapshot.tag()).await?;
-        let after = required_tables(cql).await?;
-        let tables: Vec<_> = before.iter().filter(|table| after.contains(table)).cloned().collect();
-        snapshot.check(&tables)?;
-        Ok(tables)
+    /// Returns the tables that are in it for certain: one that was dropped or created meanwhile may or may not be. And the schema
+    /// that belongs to it.
+    async fn take(
+        &self,
+        cql: &Cql,
+        first: &Schema,
+        snapshot: &Snapshot,
+    ) -> Result<(Vec<LiveTable>, Option<Schema>), Untaken> {
+        let prepared = async {
+            self.context.interrupt.check()?;
+            let first = Self::schema_since(cql, first).await?;
+            Ok((required_tables(cql).await?, first))
+        };
+        let (before, first) = prepared.await.map_err(Untaken::Failed)?;
+        self.nodetool.snapshot(snapshot.tag()).await.map_err(Untaken::Failed)?;
+        let checked = async {
+            let after = required_tables(cql).await?;
+            let tables: Vec<_> = before.into_iter().filter(|table| after.contains(table)).collect();
+            snapshot.check(&tables)?;
+            Ok((tables, self.schema_of(cql, &first, None, snapshot).await?))
+        };
+        checked.await.map_err(Untaken::Unfit)
+    }
+
+    /// The snapshot that was handed over cannot be taken again: what the schema lacks is told.
+    async fn given_snapshot(
+        &self,
+        cql: &Cql,
+        first: &Schema,
+        snapshot: Snapshot,
+        resumed: bool,
+    ) -> anyhow::Result<Taken> {
+        let stored = self.stored_schema(resumed).await?;
+        let schema = match self.schema_of(cql, first, stored.as_deref(), &snapshot).await {
+            Ok(schema) => schema,
+            Err(error) => {
+                tracing::warn!("{}; they can be restored only where they exist", one_line(&error));
+                stored.is_none().then(|| first.clone())
+            }
+        };
+        Ok(Taken { snapshot, reused: true, tables: Vec::new(), schema })
+    }
+
+    /// The schema, read again if it has changed.
+    async fn schema_since(cql: &Cql, first: &Schema) -> Result<Schema, Failure> {
+        if facts::schema_version(cql).await? == first.version { Ok(first.clone()) } else { facts::schema(cql).await }
+    }
+
+    /// With internals, of the run that this one continues.
+    async fn stored_schema(&self, resumed: bool) -> anyhow::Result<Option<String>> {
+        if !resumed {
+            return Ok(None);
+        }
+        self.context.storage.meta_text(&self.context.fqdn, &self.options.name, Meta::SchemaInternals).await
+    }
+
+    /// The schema that describes every table of the snapshot: a table may have been dropped right after it was taken. `None`: the
+    /// one that is stored.
+    ///
+    /// # Errors
+    /// There is none, as tables were both created and dropped at that time.
+    async fn schema_of(
+        &self,
+        cql: &Cql,
+        first: &Schema,
+        stored: Option<&str>,
+        snapshot: &Snapshot,
+    ) -> anyhow::Result<Option<Schema>> {
+        let held = snapshot.held()?;
+        let describes = |internals: &str| Schema::lacking(internals, &held).is_empty();
+        if stored.is_some_and(describes) {
+            return Ok(None);
+        }
+        let now = Self::schema_since(cql, first).await?;
+        if describes(&now.internals) {
+            return Ok(Some(now));
+        }
+        if describes(&first.internals) {
+            return Ok(Some(first.clone()));
+        }
+        let lacking: Vec<_> = Schema::lacking(&now.internals, &held).into_iter().map(ToString::to_string).collect();
+        let count = units::counted(lacking.len() as u64, "table");
+        Err(Failure::failed(format!("the schema of the node lacks {count} of the snapshot {}", snapshot.tag()))
+            .details(lacking)
+            .hint("the same command, run again, takes another snapshot")
+            .into())
+    }
+
+    /// Whether a coordinator took it with those of other nodes: one of them began this backup at its time, or since. It is kept
+    /// until it is this node's turn, which may be hours later.
+    async fn is_of_cluster(&self, snapshot: &Snapshot) -> anyhow::Result<bool> {
+        let taken = snapshot.taken()?.checked_sub(FRESH).unwrap_or(SystemTime::UNIX_EPOCH);
+        let taken = chrono::DateTime::<chrono::Utc>::from(taken).timestamp();
+        let entries = self.context.storage.index_entries().await?;
+        Ok(entries.iter().any(|entry| {
+            entry.name == self.options.name
+                && entry.fqdn != self.context.fqdn
+                && matches!(entry.kind, IndexKind::Started(at) if at >= taken)
+        }))
     }
 
     /// Stores the schema that belongs to the snapshot, if it is not the one that was stored first.
-    async fn settle_schema(&self, cql: &Cql, first: &Schema, snapshot: &Taken, resumed: bool) -> anyhow::Result<()> {
-        if resumed && snapshot.reused {
-            return Ok(());
-        }
-        if facts::schema_version(cql).await? != first.version {
-            return self.storing().writing().replace_schema(&facts::schema(cql).await?).await;
-        }
+    async fn settle_schema(&self, first: &Schema, taken: &Taken, resumed: bool) -> anyhow::Result<()> {
+        let Some(schema) = &taken.schema else { return Ok(()) };
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
-        if resumed && storage.meta_text(fqdn, name, Meta::Schema).await?.as_ref() != Some(&first.plain) {
-            return self.storing().writing().replace_schema(first).await;
+        if schema.version != first.version
+            || (resumed && storage.meta_text(fqdn, name, Meta::Schema).await?.as_ref() != Some(&schema.plain))
+        {
+            return self.storing().writing().replace_schema(schema).await;
         }
         Ok(())
     }
@@ -357,6 +501,8 @@ struct Taken {
     reused: bool,
     /// Those that must be in it.
     tables: Vec<LiveTable>,
+    /// That describes all of its tables. `None`: the one that is stored does.
+    schema: Option<Schema>,
 }
 
 /// Tables that a snapshot of the whole node must hold.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -42,7 +43,7 @@ impl Stored {
 #[derive(Debug, Clone)]
 struct Record {
     object: Object,
-    written: chrono::DateTime<chrono::Utc>,
+    written: DateTime<Utc>,
 }
 
 /// Everything that a pool holds, by table and file.
@@ -55,7 +56,7 @@ pub struct StoredFiles {
 
 impl StoredFiles {
     /// Takes over what a manifest says. Call with the newest manifest first.
-    pub fn add_manifest(&mut self, manifest: Manifest, written: chrono::DateTime<chrono::Utc>) {
+    pub fn add_manifest(&mut self, manifest: Manifest, written: DateTime<Utc>) {
         for object in manifest.sections.into_iter().flat_map(|section| section.objects) {
             let records = self.records.entry(object.path.clone()).or_default();
             if records.iter().all(|known| known.object.sha256.is_none()) {
@@ -69,7 +70,8 @@ impl StoredFiles {
     pub fn add_object(&mut self, pool: &Path, meta: ObjectMeta, lists_digests: bool) {
         let Some((table, file)) = file_of(pool, &meta.location) else { return };
         let records = self.records.get(meta.location.as_ref()).map_or(&[][..], Vec::as_slice);
-        let of_this = |record: &&Record| record.object.size == meta.size && meta.last_modified <= record.written;
+        let of_this =
+            |record: &&Record| record.object.size == meta.size && !is_later(meta.last_modified, record.written);
         let objects: Vec<_> = records.iter().filter(of_this).map(|record| &record.object).collect();
         let ours = objects.iter().find(|object| object.sha256.is_some());
         let listed = meta.e_tag.as_ref().filter(|_| lists_digests).map(|tag| tag.trim_matches('"').into());
@@ -93,6 +95,12 @@ impl StoredFiles {
 
 fn place(table: &TableFolder, file: &TableFile) -> Box<str> {
     format!("{table}/{file}").into()
+}
+
+/// Whether an object was modified after a manifest was written. Listings tell milliseconds, and the answer about a single object
+/// whole seconds: what was stored in the last second before the manifest is not taken for another one.
+fn is_later(modified: DateTime<Utc>, written: DateTime<Utc>) -> bool {
+    if written.timestamp_subsec_nanos() == 0 { modified.timestamp() > written.timestamp() } else { modified > written }
 }
 
 /// The table and the file whose content an object below a pool holds.
@@ -251,6 +259,22 @@ mod tests {
     }
 
     const DATA: &str = "n1/data/ks/t-1/nb-1-big-Data.db";
+
+    #[test]
+    fn what_was_stored_in_the_second_of_the_manifest_belongs_to_it() {
+        let path = "n1/data/ks/t-1/nb-1-big-Data.db";
+        let record = || vec![(manifest(vec![object(path, 1, Some("a"), Some(7))]), at(0))];
+        let half = chrono::TimeDelta::milliseconds(500);
+        for (modified, kept) in [(at(0) + half, true), (at(1), false), (at(1) + half, false)] {
+            let stored = stored(record(), vec![listed(path, 1, modified)]);
+            let plan = plan(&stored, vec![source("nb-1-big-Data.db", 1, 7)], false);
+            assert_eq!(matches!(plan[0].action, Action::Keep(_)), kept, "{modified}");
+        }
+        // A storage that tells parts of a second tells the order, too.
+        let exact = vec![(manifest(vec![object(path, 1, Some("a"), Some(7))]), at(0) + half / 2)];
+        let stored = stored(exact, vec![listed(path, 1, at(0) + half)]);
+        assert!(!matches!(plan(&stored, vec![source("nb-1-big-Data.db", 1, 7)], false)[0].action, Action::Keep(_)));
+    }
 
     #[test]
     fn the_same_size_and_time_as_recorded_is_kept() {

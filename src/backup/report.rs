@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plan::Totals;
+use crate::error::{Failure, Told};
 use crate::model::backups::{BackupMode, ServerVersion};
+use crate::model::look::{Look, Tone};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::units::{count, counted, local_time, rate, size, took};
+use crate::model::units::{count, counted, rate, size, time, took};
 use crate::monitor::Amount;
 
 /// A finished backup.
@@ -28,27 +30,42 @@ pub struct BackupOutcome {
     pub took: Duration,
     /// Of that, waiting for the turn.
     pub waited: Duration,
+    /// Why the snapshot is still there.
+    pub uncleared: Option<anyhow::Error>,
 }
 
 impl BackupOutcome {
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            "{} complete on {}\n  {}, {}   {} uploaded ({}), {} already stored\n  started {}, finished {} ({}{})\n  every uploaded byte hashed, {} checked against their digest\n",
-            self.name,
-            self.fqdn,
+    /// The problem that is left, after everything else has been told.
+    ///
+    /// # Errors
+    /// The snapshot could not be cleared.
+    pub fn check_cleared(self) -> anyhow::Result<()> {
+        let Some(error) = self.uncleared else { return Ok(()) };
+        let hint = Told::of(&error).hint.unwrap_or_else(|| "the same command, run again, clears it".to_owned());
+        let message =
+            format!("backup {} of {} is complete, but its snapshot could not be cleared", self.name, self.fqdn);
+        Err(Failure::problems(message).cause(error).hint(hint).into())
+    }
+
+    pub fn text(&self, look: Look) -> String {
+        let complete = look.paint(Tone::Good, "complete");
+        let mut text = format!("{} {complete} on {}\n", self.name, self.fqdn);
+        let mut line = |line: &str| text.push_str(&look.folded(&format!("  {line}"), 4));
+        line(&format!(
+            "{}, {}   {} uploaded ({}), {} already stored",
             counted(self.all.files, "file"),
             size(self.all.bytes),
             count(self.uploaded.files),
             size(self.uploaded.bytes),
-            count(self.kept.files),
-            local_time(self.started),
-            local_time(self.finished),
-            took(self.took),
-            self.speed(),
-            format_args!("{} Data.db", count(self.digests_checked)),
-        );
+            count(self.kept.files)
+        ));
+        let (started, finished) = (time(self.started), time(self.finished));
+        line(&format!("started {started}, finished {finished} ({}{})", took(self.took), self.speed()));
+        let checked = count(self.digests_checked);
+        line(&format!("every uploaded byte hashed, {checked} Data.db checked against their digest"));
         for file in &self.corrupt {
-            text.push_str(&format!("  corrupt: {file} does not match its Digest.crc32 and was stored as it is\n"));
+            let corrupt = look.paint(Tone::Bad, "corrupt:");
+            line(&format!("{corrupt} {file} does not match its Digest.crc32 and was stored as it is"));
         }
         text
     }
@@ -92,19 +109,21 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    pub fn text(&self, name: &BackupName, fqdn: &Fqdn, location: &str, mode: BackupMode) -> String {
+    pub fn text(&self, look: Look, name: &BackupName, fqdn: &Fqdn, location: &str, mode: BackupMode) -> String {
         let verb = if self.resumed { "continue backup" } else { "backup" };
         let snapshot = match &self.snapshot {
             (tag, true) => format!("{tag}, which is there"),
             (tag, false) => format!("would be taken as {tag}; what is in memory only is not counted here"),
         };
-        format!(
-            "{verb} {name} of {fqdn} to {location} ({mode})          nothing has been written yet\n  cassandra  {}\n  snapshot   {}\n  files      {} in {}\n",
-            self.version.release_version,
-            snapshot,
-            compared(&self.totals),
-            counted(self.tables as u64, "table"),
-        )
+        let files = format!("{} in {}", compared(&self.totals), counted(self.tables as u64, "table"));
+        let mut text =
+            look.headed(&format!("{verb} {name} of {fqdn} to {location} ({mode})"), "nothing has been written yet");
+        for (label, said) in
+            [("cassandra", self.version.release_version.as_str()), ("snapshot", &snapshot), ("files", &files)]
+        {
+            text.push_str(&look.labelled(label, 10, said));
+        }
+        text
     }
 
     pub fn json(&self, name: &BackupName, fqdn: &Fqdn, mode: BackupMode) -> Value {

@@ -29,7 +29,8 @@ pub async fn wait_for_turn(
         else {
             return Ok(());
         };
-        if begin.elapsed() + POLL > patience {
+        let rest = patience.saturating_sub(begin.elapsed());
+        if rest.is_zero() {
             return Err(Failure::failed(format!(
                 "{before}, the node before this one in the ring, did not finish a backup within {} s",
                 patience.as_secs()
@@ -38,7 +39,7 @@ pub async fn wait_for_turn(
             .into());
         }
         context.monitor.title(&format!("  waits for {before}, the node before this one in the ring"));
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL.min(rest)).await;
     }
 }
 
@@ -60,12 +61,18 @@ fn must_wait_for(
     if finished(own, &|_, _| true) {
         return None;
     }
+    let ring = in_ring_order(tokenmap);
+    let position = ring.iter().position(|host| *host == own)?;
+    let before = *ring.get(position.checked_sub(1)?)?;
+    let done = finished(before, &|entry, at| entry.name == *name || at >= began);
+    (!done).then(|| before.to_owned())
+}
+
+/// The hosts in the order in which they take their turn.
+pub fn in_ring_order(tokenmap: &Tokenmap) -> Vec<&str> {
     let mut ring: Vec<_> = tokenmap.hosts.iter().map(|(host, entry)| (token_order(&entry.tokens.0), host)).collect();
     ring.sort();
-    let position = ring.iter().position(|(_, host)| *host == own)?;
-    let (_, before) = ring.get(position.checked_sub(1)?)?;
-    let done = finished(before, &|entry, at| entry.name == *name || at >= began);
-    (!done).then(|| (*before).clone())
+    ring.into_iter().map(|(_, host)| host.as_str()).collect()
 }
 
 /// The smallest token decides the place in the ring.

@@ -14,7 +14,7 @@ use futures::TryStreamExt as _;
 use super::BackupOptions;
 use super::commit::{Published, Writing};
 use super::execute::{Executed, Execution};
-use super::plan::{BackupPlan, Rules, StoredFiles, Totals};
+use super::plan::{BackupPlan, Rules, StoredFiles};
 use super::report::{self, BackupOutcome};
 use crate::cassandra::facts::{ClusterFacts, Schema};
 use crate::cassandra::snapshot::SnapshotTable;
@@ -26,7 +26,7 @@ use crate::model::names::BackupName;
 use crate::model::units;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
-use crate::storage::lease::{Lease, Work};
+use crate::storage::lease::Lease;
 
 /// Manifests that are read to learn what is stored already.
 const MANIFESTS_READ: usize = 5;
@@ -54,26 +54,21 @@ pub struct Begun {
 #[derive(Debug)]
 pub struct Done {
     executed: Executed,
-    totals: Totals,
+}
+
+impl Done {
+    fn all(&self) -> Amount {
+        self.executed.manifest.objects().map(|object| object.size).sum()
+    }
 }
 
 impl Storing<'_> {
     /// The backup of this name, if there is one. Refuses a name that Medusa would confuse with another one.
     pub async fn begun(&self) -> anyhow::Result<Option<NodeBackup>> {
-        let (context, options) = (self.context, self.options);
-        let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
-        let begun = storage.node_backup(fqdn, name).await?;
-        match &begun {
-            Some(backup) if backup.finished.is_some() => return Ok(begun),
-            Some(backup) if backup.mode != options.mode => {
-                return Err(Failure::failed(format!("backup {name} of {fqdn} was begun in {} mode", backup.mode))
-                    .hint(format!(
-                        "continue it with --mode {}, or delete it first with medusa delete-backup",
-                        backup.mode
-                    ))
-                    .into());
-            }
-            _ => {}
+        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
+        let earlier = self.earlier().await?;
+        if earlier.as_ref().is_some_and(|backup| backup.finished.is_some()) {
+            return Ok(earlier);
         }
         for folder in storage.folders(&storage.layout().node(fqdn)).await? {
             let Some(other) = storage.layout().backup_folder(fqdn, &folder) else { continue };
@@ -86,17 +81,32 @@ impl Storing<'_> {
                     .into());
             }
         }
-        Ok(begun)
+        Ok(earlier)
+    }
+
+    /// The backup of this name, if there is one. Refuses one that was begun in the other mode.
+    async fn earlier(&self) -> anyhow::Result<Option<NodeBackup>> {
+        let (name, fqdn) = (&self.options.name, &self.context.fqdn);
+        let earlier = self.context.storage.node_backup(fqdn, name).await?;
+        if let Some(NodeBackup { mode, finished: None, .. }) = &earlier
+            && *mode != self.options.mode
+        {
+            return Err(Failure::failed(format!("backup {name} of {fqdn} was begun in {mode} mode"))
+                .hint(format!("continue it with --mode {mode}, or delete it first with medusa delete-backup"))
+                .into());
+        }
+        Ok(earlier)
     }
 
     pub async fn lease(&self) -> anyhow::Result<Lease> {
-        self.context.storage.lease(&self.context.fqdn, Work::Backup, Some(&self.options.name)).await
+        let context = self.context;
+        context.storage.lease_for_backup(&context.fqdn, &self.options.name, &*context.monitor).await
     }
 
     /// Makes the backup exist, or goes on with the one that was begun.
     pub async fn begin(&self, facts: &ClusterFacts, schema: &Schema) -> anyhow::Result<Begun> {
         // Another run may have come to its end, or deleted it, before the lease was ours.
-        let earlier = self.begun().await?;
+        let earlier = self.earlier().await?;
         if let Some(backup) = earlier.as_ref().filter(|backup| backup.finished.is_some()) {
             return Err(exists_already(backup).into());
         }
@@ -145,11 +155,13 @@ impl Storing<'_> {
         }
         let uploaded = units::size(executed.uploaded.bytes);
         context.monitor.step("upload", &uploaded, upload_begin.elapsed());
-        // What comes now deletes. Another run may have finished this very backup since.
-        lease.confirm().await?;
+        if options.mode == BackupMode::Full {
+            // What comes now deletes. Another run may have finished this very backup since.
+            lease.confirm().await?;
+        }
         self.confirm(&executed.manifest).await?;
         lease.confirm().await?;
-        Ok(Done { executed, totals })
+        Ok(Done { executed })
     }
 
     /// What killed runs left of uploads in parts. It costs, and does no other harm.
@@ -254,12 +266,20 @@ impl Storing<'_> {
     ) -> anyhow::Result<BackupOutcome> {
         let (context, options) = (self.context, self.options);
         let backup = async {
-            let backup = context.storage.node_backup(&context.fqdn, &options.name).await?;
-            let backup = NodeBackup { started, ..backup.context("the manifest that was just written is not there")? };
+            let key = context.storage.layout().meta(&context.fqdn, &options.name, Meta::Manifest);
+            let written = context.storage.head(&key).await?;
+            let written = written.context("the manifest that was just written is not there")?.last_modified;
+            let backup = NodeBackup {
+                name: options.name.clone(),
+                fqdn: context.fqdn.clone(),
+                mode: options.mode,
+                started,
+                finished: Some(written.timestamp()),
+            };
             let published = Published {
                 tokenmap: facts.tokenmap.to_bytes()?.into(),
                 version: facts.version.clone(),
-                all: done.totals.all,
+                all: done.all(),
                 uploaded: done.executed.uploaded,
                 is_last: true,
             };
@@ -280,13 +300,14 @@ impl Storing<'_> {
             mode: options.mode,
             started: backup.started,
             finished: backup.finished.unwrap_or_default(),
-            all: done.totals.all,
+            all: done.all(),
             uploaded: done.executed.uploaded,
             kept: done.executed.kept,
             digests_checked: done.executed.digests_checked,
             corrupt: done.executed.corrupt,
             took: begin.elapsed(),
             waited: Duration::ZERO,
+            uncleared: None,
         })
     }
 
@@ -334,6 +355,7 @@ impl Storing<'_> {
             corrupt: Vec::new(),
             took: begin.elapsed(),
             waited: Duration::ZERO,
+            uncleared: None,
         })
     }
 
@@ -433,7 +455,7 @@ struct Seen {
 }
 
 pub(super) fn exists_already(backup: &NodeBackup) -> Failure {
-    let at = units::local_time(backup.finished.unwrap_or_default());
+    let at = units::time(backup.finished.unwrap_or_default());
     Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
         .hint("take another --backup-name, or delete it first with medusa delete-backup")
 }

@@ -10,6 +10,7 @@ use super::cql::Cql;
 use super::naming::Resolver;
 use crate::error::Failure;
 use crate::model::backups::ServerVersion;
+use crate::model::names::TableFolder;
 use crate::model::tokenmap::{Tokenmap, TokenmapEntry, Tokens};
 
 /// Facts of the local node and of the ring as it sees it.
@@ -47,8 +48,24 @@ pub struct Schema {
     pub version: Uuid,
 }
 
+impl Schema {
+    /// Those of the tables that a schema with internals does not describe.
+    pub fn lacking<'a>(internals: &str, tables: &'a BTreeSet<TableFolder>) -> Vec<&'a TableFolder> {
+        // Of system keyspaces there are no ids: every node of the release has them.
+        let is_system = |table: &TableFolder| table.keyspace == "system" || table.keyspace.starts_with("system_");
+        let is_described = |table: &TableFolder| {
+            let id = table.id().and_then(|id| Uuid::parse_str(id).ok());
+            id.is_none_or(|id| internals.contains(&id.hyphenated().to_string()))
+        };
+        tables.iter().filter(|table| !is_system(table) && !is_described(table)).collect()
+    }
+}
+
 /// Keyspaces that are never backed up. Medusa's rule.
 pub const EXCLUDED_KEYSPACES: [&str; 1] = ["system_traces"];
+
+/// How often a schema is read that changes while it is read.
+const SCHEMA_READS: u32 = 5;
 
 /// Names that are looked up at a time.
 const LOOKUPS: usize = 16;
@@ -116,35 +133,49 @@ impl ClusterFacts {
     }
 }
 
-/// A node of any datacenter, with every name that its folder in a bucket may have.
+/// A node of any datacenter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingNode {
+    /// Under which it is reached, as nodes call its address.
+    pub host: String,
+    /// Every name that its folder in a bucket may have.
     pub names: BTreeSet<String>,
     /// Empty for one that is joining or has left.
     pub tokens: Tokens,
+    pub rack: Option<String>,
+    pub dc: Option<String>,
 }
 
 /// All nodes that the local node knows of, itself first. Those that are down count.
 pub async fn ring(cql: &Cql, resolver: &Resolver) -> Result<Vec<RingNode>, Failure> {
-    type Row = (Option<IpAddr>, Option<IpAddr>, Option<IpAddr>, Option<Vec<String>>);
-    let mut rows: Vec<Row> =
-        cql.rows("SELECT broadcast_address, listen_address, rpc_address, tokens FROM system.local").await?;
-    let own = cql.address().ip();
-    for (_, _, rpc_address, _) in &mut rows {
+    type Row = (Option<IpAddr>, Option<IpAddr>, Option<IpAddr>, Option<Vec<String>>, Option<String>, Option<String>);
+    let local = "SELECT broadcast_address, listen_address, rpc_address, tokens, rack, data_center FROM system.local";
+    let peers = "SELECT peer, preferred_ip, native_address, tokens, rack, data_center FROM system.peers_v2";
+    let mut rows: Vec<Row> = cql.rows(local).await?;
+    for row in &mut rows {
         // The address that we use; the configured one may be 0.0.0.0.
-        *rpc_address = Some(own);
+        row.2 = Some(cql.address().ip());
     }
-    rows.extend(cql.rows::<Row>("SELECT peer, preferred_ip, native_address, tokens FROM system.peers_v2").await?);
+    rows.extend(cql.rows::<Row>(peers).await?);
     let mut ring = Vec::new();
-    for (address, other, native, tokens) in rows {
+    for (address, other, native, tokens, rack, dc) in rows {
         let mut names = BTreeSet::new();
         for address in [address, other, native].into_iter().flatten() {
             names.insert(address.to_string());
             names.insert(resolver.name_of(address).await);
         }
-        ring.push(RingNode { names, tokens: Tokens(tokens.unwrap_or_default()) });
+        let Some(reached) = native.or(address) else { continue };
+        let (host, tokens) = (resolver.name_of(reached).await, Tokens(tokens.unwrap_or_default()));
+        ring.push(RingNode { host, names, tokens, rack, dc });
     }
     Ok(ring)
+}
+
+/// The datacenters of the ring.
+pub async fn datacenters(cql: &Cql) -> Result<BTreeSet<String>, Failure> {
+    let mut rows: Vec<(Option<String>,)> = cql.rows("SELECT data_center FROM system.local").await?;
+    rows.extend(cql.rows::<(Option<String>,)>("SELECT data_center FROM system.peers_v2").await?);
+    Ok(rows.into_iter().filter_map(|(name,)| name).collect())
 }
 
 /// Every table and view with its id.
@@ -162,12 +193,18 @@ pub async fn live_tables(cql: &Cql) -> Result<Vec<LiveTable>, Failure> {
     Ok(tables)
 }
 
-/// The schema that the node has now.
+/// The schema that the node has now. Both forms are of one moment, unless it changes all the time.
 pub async fn schema(cql: &Cql) -> Result<Schema, Failure> {
-    let version = schema_version(cql).await?;
-    let plain = describe(cql, "DESCRIBE FULL SCHEMA").await?;
-    let internals = describe(cql, "DESCRIBE SCHEMA WITH INTERNALS").await?;
-    Ok(Schema { plain, internals, version })
+    let mut tries = 0;
+    loop {
+        let version = schema_version(cql).await?;
+        let plain = describe(cql, "DESCRIBE FULL SCHEMA").await?;
+        let internals = describe(cql, "DESCRIBE SCHEMA WITH INTERNALS").await?;
+        tries += 1;
+        if tries == SCHEMA_READS || schema_version(cql).await? == version {
+            return Ok(Schema { plain, internals, version });
+        }
+    }
 }
 
 /// Changes with every change of the schema.
@@ -186,4 +223,19 @@ async fn describe(cql: &Cql, statement: &str) -> Result<String, Failure> {
         kept.then_some(create)
     });
     Ok(statements.collect::<Vec<_>>().join("\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_a_schema_lacks_are_found_by_their_id() {
+        let internals = "CREATE TABLE shop.t (a int PRIMARY KEY) WITH ID = 34998de0-e597-11f1-99fc-f93f14538dd2";
+        let table = |keyspace: &str, folder: &str| TableFolder::new(keyspace, folder).unwrap();
+        let known = table("shop", "t-34998de0e59711f199fcf93f14538dd2");
+        let anew = table("shop", "t-00000000e59711f199fcf93f14538dd2");
+        let system = table("system_auth", "roles-5bc52802de2535edaeab188eecebb090");
+        assert_eq!(Schema::lacking(internals, &[known, anew.clone(), system].into()), [&anew]);
+    }
 }

@@ -2,6 +2,8 @@
 
 pub mod cql;
 pub mod facts;
+pub mod installed;
+pub mod loader;
 pub mod naming;
 pub mod nodetool;
 pub mod service;

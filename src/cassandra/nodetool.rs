@@ -1,7 +1,8 @@
 //! nodetool, with the options of `[cassandra]`. A password goes through a private file, never through the command line.
 //!
 //! A nodetool outlives a medusa that is killed, and goes on taking or clearing a snapshot. So its standard input is an empty
-//! file with a lock that it inherits: whoever needs to be alone with the snapshots waits for that lock.
+//! file with a lock that it inherits: whoever needs to be alone with a snapshot waits for that lock. Each tag has its own, so
+//! that backups of other names go on beside it.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -37,7 +38,7 @@ pub struct Nodetool {
 /// Between two looks whether the nodetool of another run has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A locked file, removed when dropped: by then every nodetool of this run has ended.
+/// The locked file of one snapshot, removed when dropped: by then every nodetool of this run has ended.
 #[derive(Debug)]
 struct Lock {
     file: File,
@@ -110,17 +111,17 @@ impl Nodetool {
         })
     }
 
-    /// Waits until no nodetool of an earlier run that was killed works on the node with this data directory. One that takes
-    /// longer than its own deadline is not waited for.
-    pub async fn wait_for_others(&self, data_directory: &Path) {
-        if let Err(error) = self.lock(data_directory).await {
-            tracing::warn!("{}; a nodetool of an earlier run would not be noticed", crate::error::one_line(&error));
+    /// Waits until no other run, and no nodetool of one that was killed, works on this snapshot of the node with this data
+    /// directory. One that takes longer than a nodetool may is not waited for.
+    pub async fn wait_for_others(&self, data_directory: &Path, tag: &str) {
+        if let Err(error) = self.lock(data_directory, tag).await {
+            tracing::warn!("{}; another run on snapshot {tag} would not be noticed", crate::error::one_line(&error));
         }
     }
 
-    async fn lock(&self, data_directory: &Path) -> anyhow::Result<()> {
+    async fn lock(&self, data_directory: &Path, tag: &str) -> anyhow::Result<()> {
         let folder = fs_err::metadata(data_directory)?;
-        let path = std::env::temp_dir().join(format!("medusa-nodetool-{}-{}.lock", folder.dev(), folder.ino()));
+        let path = std::env::temp_dir().join(format!("medusa-nodetool-{}-{}-{tag}.lock", folder.dev(), folder.ino()));
         let deadline = Instant::now() + self.snapshot_timeout;
         let mut told = false;
         loop {
@@ -130,7 +131,7 @@ impl Nodetool {
             }
             ensure!(Instant::now() < deadline, "{} is locked", path.display());
             if !told {
-                tracing::info!("waiting for the nodetool that an interrupted run left behind");
+                tracing::info!("waiting for another run on snapshot {tag}, or for the nodetool that it left behind");
                 told = true;
             }
             sleep(LOOK_AGAIN).await;
@@ -149,17 +150,18 @@ impl Nodetool {
 
     async fn call(&self, words: &[&str], deadline: Duration) -> Result<String, Failure> {
         let run = self.invocation(words).run_with(self.stdin(), deadline).await;
-        run.and_then(|outcome| outcome.successful(&self.program)).map_err(|error| {
-            let what = format!("nodetool {} failed on this node", words.first().unwrap_or(&""));
-            let hint = match &error {
-                ExecError::Start { .. } => "nodetool_executable in [cassandra] of medusa.ini says where nodetool is",
-                ExecError::Deadline { .. } => {
-                    "is the node overloaded? nodetool_timeout and snapshot_timeout in [cassandra] set the deadlines"
-                }
-                ExecError::Failed { .. } => "is Cassandra running on this node, and does nodetool status work by hand?",
-            };
-            Failure::failed(what).cause(error).hint(hint)
-        })
+        run.and_then(|outcome| outcome.successful(&self.program)).map_err(|error| failure(words, error))
+    }
+
+    /// The release of the node that it talks to.
+    pub async fn release(&self) -> Result<String, Failure> {
+        // It changes nothing, so nobody must wait for it who has given up.
+        let question = ["version"];
+        let run = self.invocation(&question).bound().run_successfully(self.timeout).await;
+        let said = run.map_err(|error| failure(&question, error))?;
+        let release = said.lines().find_map(|line| line.strip_prefix("ReleaseVersion:"));
+        let odd = || Failure::failed(format!("nodetool version gave an unexpected answer: {}", said.trim()));
+        release.map(|release| release.trim().to_owned()).ok_or_else(odd)
     }
 
     /// Takes a snapshot of all keyspaces; flushes first.
@@ -175,6 +177,24 @@ impl Nodetool {
     pub async fn drain(&self) -> Result<(), Failure> {
         self.call(&["drain"], self.snapshot_timeout).await.map(drop)
     }
+}
+
+/// Whether a nodetool was given up because it took too long.
+pub fn took_too_long(failure: &Failure) -> bool {
+    let cause = failure.cause.as_ref().and_then(|cause| cause.downcast_ref::<ExecError>());
+    matches!(cause, Some(ExecError::Deadline { .. }))
+}
+
+fn failure(words: &[&str], error: ExecError) -> Failure {
+    let what = format!("nodetool {} failed on this node", words.first().unwrap_or(&""));
+    let hint = match &error {
+        ExecError::Start { .. } => "nodetool_executable in [cassandra] of medusa.ini says where nodetool is",
+        ExecError::Deadline { .. } => {
+            "is the node overloaded? nodetool_timeout and snapshot_timeout in [cassandra] set the deadlines"
+        }
+        ExecError::Failed { .. } => "is Cassandra running on this node? medusa doctor checks CQL, JMX and the service",
+    };
+    Failure::failed(what).cause(error).hint(hint)
 }
 
 fn password_file(config: &config::Cassandra) -> Result<Option<PasswordFile>, Failure> {

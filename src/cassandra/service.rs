@@ -35,7 +35,15 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
+    /// # Errors
+    /// There is no command to stop or start it with.
     pub fn new(config: &'a config::Config, yaml: &'a CassandraYaml) -> Result<Self, Failure> {
+        for (key, words) in [("stop_cmd", &config.cassandra.stop_cmd), ("start_cmd", &config.cassandra.start_cmd)] {
+            if words.is_empty() {
+                return Err(Failure::usage(format!("{key} in [cassandra] is empty, and a restore needs it"))
+                    .hint("without the line, it is sudo service cassandra stop or start"));
+            }
+        }
         let native = cql::local_address(yaml)?;
         let listen = yaml.listen_address.as_deref().and_then(first_address).unwrap_or(native.ip());
         Ok(Self {

@@ -2,10 +2,12 @@
 //!
 //! A snapshot is hard links in `<data>/K/T/snapshots/<tag>/`, so its files do not change, whatever Cassandra does to the
 //! live ones. nodetool reports success too easily: whether a snapshot is whole is seen on the disk. Every table that
-//! Cassandra knows has a folder, and every file that the folder's own manifest.json names is there.
+//! Cassandra knows has a folder, every file that the folder's own manifest.json names is there, and beside every Data.db is
+//! what belongs to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use fs_err as fs;
@@ -16,7 +18,7 @@ use super::nodetool::Nodetool;
 use crate::error::Failure;
 use crate::files;
 use crate::model::names::{TableFile, TableFolder};
-use crate::model::sstable::SstableFile;
+use crate::model::sstable::{self, SstableFile};
 use crate::model::units;
 
 /// Files that Cassandra writes into a snapshot and that belong to no SSTable.
@@ -69,27 +71,33 @@ impl Snapshot {
 
     fn folders(&self) -> anyhow::Result<Vec<Folder>> {
         let mut folders = Vec::new();
-        for data in &self.data_directories {
-            for keyspace in subfolders(data)? {
-                for table in subfolders(&data.join(&keyspace))? {
-                    let path = data.join(&keyspace).join(&table).join("snapshots").join(&self.tag);
-                    if path.is_dir() {
-                        folders.push(Folder { table: TableFolder::new(&keyspace, &table)?, path });
-                    }
-                }
+        for live in live_folders(&self.data_directories)? {
+            let path = live.path.join("snapshots").join(&self.tag);
+            if path.is_dir() {
+                folders.push(Folder { path, ..live });
             }
         }
         Ok(folders)
     }
 
-    /// How long ago it was taken. Zero if it is not there, or comes from the future.
-    pub fn age(&self) -> anyhow::Result<std::time::Duration> {
-        let mut oldest = std::time::Duration::ZERO;
+    /// The tables that have a folder in it, of keyspaces that are backed up.
+    pub fn held(&self) -> anyhow::Result<BTreeSet<TableFolder>> {
+        let folders = self.folders()?.into_iter().map(|folder| folder.table);
+        Ok(folders.filter(|table| !EXCLUDED_KEYSPACES.contains(&table.keyspace.as_str())).collect())
+    }
+
+    /// When its first table was taken. Now, if it is not there.
+    pub fn taken(&self) -> anyhow::Result<SystemTime> {
+        let mut oldest = SystemTime::now();
         for folder in self.folders()? {
-            let taken = fs::metadata(&folder.path)?.modified()?;
-            oldest = oldest.max(taken.elapsed().unwrap_or_default());
+            oldest = oldest.min(fs::metadata(&folder.path)?.modified()?);
         }
         Ok(oldest)
+    }
+
+    /// How long ago it was taken. Zero if it is not there, or comes from the future.
+    pub fn age(&self) -> anyhow::Result<Duration> {
+        Ok(self.taken()?.elapsed().unwrap_or_default())
     }
 
     /// Checks that the snapshot is whole. `tables` are those that must be in it; none where somebody else took it.
@@ -177,17 +185,23 @@ impl Snapshot {
     }
 }
 
-/// The live SSTables of all tables, for an estimate of what a snapshot would hold.
-pub fn live_tables(data_directories: &[PathBuf]) -> anyhow::Result<Vec<SnapshotTable>> {
-    let mut folders = Vec::new();
-    for data in data_directories {
-        for keyspace in subfolders(data)? {
-            for table in subfolders(&data.join(&keyspace))? {
-                let path = data.join(&keyspace).join(&table);
-                folders.push(Folder { table: TableFolder::new(&keyspace, &table)?, path });
+/// The snapshots whose tag begins so, with the time of the first of their folders that is found.
+pub fn tagged(data_directories: &[PathBuf], prefix: &str) -> anyhow::Result<BTreeMap<String, SystemTime>> {
+    let mut found = BTreeMap::new();
+    for folder in live_folders(data_directories)? {
+        let snapshots = folder.path.join("snapshots");
+        for tag in subfolders(&snapshots)?.into_iter().filter(|tag| tag.starts_with(prefix)) {
+            if let (false, Ok(metadata)) = (found.contains_key(&tag), fs::metadata(snapshots.join(&tag))) {
+                found.insert(tag, metadata.modified()?);
             }
         }
     }
+    Ok(found)
+}
+
+/// The live SSTables of all tables, for an estimate of what a snapshot would hold.
+pub fn live_tables(data_directories: &[PathBuf]) -> anyhow::Result<Vec<SnapshotTable>> {
+    let folders = live_folders(data_directories)?;
     let mut tables = Vec::new();
     for (table, folders) in by_table(&folders) {
         if EXCLUDED_KEYSPACES.contains(&table.keyspace.as_str()) {
@@ -204,7 +218,22 @@ pub fn live_tables(data_directories: &[PathBuf]) -> anyhow::Result<Vec<SnapshotT
     Ok(tables)
 }
 
-/// Names of folders that may be keyspaces or tables. A data directory that does not exist has none.
+/// The folders of tables, with their live files. What cannot be a keyspace is passed over: `lost+found`, which only root reads.
+fn live_folders(data_directories: &[PathBuf]) -> anyhow::Result<Vec<Folder>> {
+    let may_be_keyspace = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let mut folders = Vec::new();
+    for data in data_directories {
+        for keyspace in subfolders(data)?.into_iter().filter(may_be_keyspace) {
+            for table in subfolders(&data.join(&keyspace))? {
+                let path = data.join(&keyspace).join(&table);
+                folders.push(Folder { table: TableFolder::new(&keyspace, &table)?, path });
+            }
+        }
+    }
+    Ok(folders)
+}
+
+/// Names of folders that may be keyspaces, tables or snapshots. A data directory that does not exist has none.
 fn subfolders(path: &Path) -> anyhow::Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -246,7 +275,9 @@ struct SnapshotManifest {
 /// one.
 fn check_files(table: &TableFolder, folders: &[&Folder]) -> anyhow::Result<bool> {
     let mut described = false;
-    for folder in folders {
+    let names = folders.iter().map(|folder| names_in(&folder.path)).collect::<anyhow::Result<Vec<_>>>()?;
+    for (folder, own) in folders.iter().zip(&names) {
+        check_sstables(table, &folder.path, own)?;
         let path = folder.path.join("manifest.json");
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -255,13 +286,63 @@ fn check_files(table: &TableFolder, folders: &[&Folder]) -> anyhow::Result<bool>
         let manifest: SnapshotManifest =
             serde_json::from_slice(&bytes).with_context(|| format!("{} cannot be read", path.display()))?;
         for file in &manifest.files {
-            if !folders.iter().any(|folder| folder.path.join(file).is_file()) {
+            if !names.iter().any(|names| names.contains(file)) {
                 bail!("the snapshot of {table} lacks {file}, which {} names", path.display());
             }
         }
         described = true;
     }
     Ok(described)
+}
+
+/// The names of all files of a table's snapshot. Those of an index begin with its folder.
+fn names_in(folder: &Path) -> anyhow::Result<HashSet<String>> {
+    let mut names = HashSet::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if entry.file_type()?.is_dir() {
+            names.extend(names_in(&entry.path())?.into_iter().map(|file| format!("{name}/{file}")));
+        } else {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Beside every Data.db is what it cannot be read without, and what its TOC.txt lists. Cassandra writes TOC.txt anew while an
+/// index is built, so what is listed of indexes does not count; nor does what the live SSTable has lost as well.
+fn check_sstables(table: &TableFolder, folder: &Path, names: &HashSet<String>) -> anyhow::Result<()> {
+    let live = folder.ancestors().nth(2).unwrap_or(folder);
+    for name in names {
+        let Some(sstable) = SstableFile::parse(name).filter(|file| file.component == sstable::DATA) else { continue };
+        let is_there = |component: &str| names.contains(&sstable.sibling(component));
+        let is_live = |component: &str| live.join(sstable.sibling(component)).exists();
+        // Data.db alone, and nothing that says there ever was more, is not Cassandra's work.
+        let was_there = |component: &str| is_there(sstable::TOC) || is_live(component);
+        let is_missing = |component: &&&str| !is_there(component) && was_there(component);
+        if let Some(missing) = sstable.needed().iter().find(is_missing) {
+            let missing = sstable.sibling(missing);
+            bail!("the snapshot of {table} lacks {missing}, without which {name} cannot be read");
+        }
+        // Few SSTables are left for which a file must be read.
+        if sstable.is_usual(is_there) {
+            continue;
+        }
+        let toc = folder.join(sstable.sibling(sstable::TOC));
+        let listed = match fs::read(&toc) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            listed => listed?,
+        };
+        let is_lost = |component: &str| sstable::is_rebuilt(component) && is_live(sstable::DATA) && !is_live(component);
+        for component in String::from_utf8_lossy(&listed).lines().map(str::trim) {
+            if sstable::is_own(component) && !is_there(component) && !is_lost(component) {
+                let missing = sstable.sibling(component);
+                bail!("the snapshot of {table} lacks {missing}, which {} lists", toc.display());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn walk(folder: &Path, index: Option<&str>, found: &mut Vec<SnapshotFile>) -> anyhow::Result<()> {
@@ -330,9 +411,12 @@ mod tests {
             r#"{"files": ["nb-1-big-Data.db", "nb-2-big-Data.db", ".i/nb-1-big-Data.db"]}"#,
         );
         write(&one.path().join(&folder).join("schema.cql"), "x");
-        write(&one.path().join(&folder).join("nb-1-big-Data.db"), "1234");
-        write(&one.path().join(&folder).join(".i/nb-1-big-Data.db"), "");
-        write(&two.path().join(&folder).join("nb-2-big-Data.db"), "1");
+        for (data, sstable, content) in [(&one, "nb-1-big", "1234"), (&one, ".i/nb-1-big", ""), (&two, "nb-2-big", "1")]
+        {
+            for component in ["Data.db", "Index.db", "Statistics.db"] {
+                write(&data.path().join(&folder).join(format!("{sstable}-{component}")), content);
+            }
+        }
         write(&one.path().join(format!("shop/orders-{ID}/snapshots/other/x")), "1");
         write(&one.path().join(format!("system_traces/events-{ID}/snapshots/medusa-b1/x")), "1");
         write(&one.path().join(format!(".medusa-restore/shop-{ID}/snapshots/medusa-b1/x")), "1");
@@ -340,11 +424,22 @@ mod tests {
         snapshot.check(&[live("shop", "orders")]).unwrap();
         let tables = snapshot.tables().unwrap();
         assert_eq!(tables.len(), 1);
-        let names: Vec<_> = tables[0].files.iter().map(|file| (file.file.to_string(), file.size)).collect();
+        let data = tables[0].files.iter().filter(|file| file.file.name.ends_with("Data.db"));
+        let names: Vec<_> = data.map(|file| (file.file.to_string(), file.size)).collect();
         assert_eq!(
             names,
             [("nb-1-big-Data.db".into(), 4), ("nb-2-big-Data.db".into(), 1), (".i/nb-1-big-Data.db".into(), 0)]
         );
+    }
+
+    #[test]
+    fn snapshots_are_found_by_the_beginning_of_their_tag() {
+        let data = tempfile::tempdir().unwrap();
+        for (keyspace, tag) in [("shop", "medusa-b1"), ("shop", "medusa-b2"), ("more", "medusa-b1"), ("more", "mine")] {
+            write(&data.path().join(format!("{keyspace}/orders-{ID}/snapshots/{tag}/x")), "1");
+        }
+        let found = tagged(&[data.path().to_owned(), "/does/not/exist".into()], "medusa-").unwrap();
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["medusa-b1", "medusa-b2"]);
     }
 
     #[test]
@@ -362,6 +457,58 @@ mod tests {
 
         write(&folder.join("manifest.json"), r#"{"files": ["nb-1-big-Data.db"]}"#);
         assert!(snapshot.check(&[]).unwrap_err().to_string().contains("lacks nb-1-big-Data.db"));
+    }
+
+    /// Writes components of an SSTable.
+    fn sstable(folder: &Path, sstable: &str, components: &[&str]) {
+        for component in components {
+            write(&folder.join(format!("{sstable}-{component}")), "");
+        }
+    }
+
+    #[test]
+    fn an_sstable_that_is_not_whole_is_an_error() {
+        let data = tempfile::tempdir().unwrap();
+        let live = data.path().join(format!("shop/orders-{ID}"));
+        let folder = live.join("snapshots/medusa-b1");
+        let snapshot = snapshot(&[data.path()]);
+        let lacks = |what: &str| {
+            let error = snapshot.check(&[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("lacks {what}")), "{error}");
+        };
+        sstable(&folder, "nb-1-big", &["Data.db", "Index.db"]);
+        snapshot.check(&[]).unwrap();
+        sstable(&live, "nb-1-big", &["Statistics.db"]);
+        lacks("nb-1-big-Statistics.db");
+        sstable(&folder, "nb-1-big", &["Statistics.db"]);
+        snapshot.check(&[]).unwrap();
+        sstable(&folder, ".i/da-2-bti", &["Data.db", "Statistics.db", "Partitions.db", "TOC.txt"]);
+        lacks(".i/da-2-bti-Rows.db");
+        sstable(&folder, ".i/da-2-bti", &["Rows.db"]);
+        snapshot.check(&[]).unwrap();
+
+        let toc = folder.join("nb-1-big-TOC.txt");
+        write(&toc, "Data.db\nTOC.txt\nSAI+aa+i+Meta.db\nSI_i.db\nFilter.db\nCompressionInfo.db\n");
+        lacks("nb-1-big-Filter.db");
+        sstable(&folder, "nb-1-big", &["Filter.db"]);
+        lacks("nb-1-big-CompressionInfo.db");
+        sstable(&folder, "nb-1-big", &["CompressionInfo.db"]);
+        snapshot.check(&[]).unwrap();
+        write(&toc, "Digest.crc32\n");
+        lacks("nb-1-big-Digest.crc32");
+        sstable(&live, "nb-1-big", &["Data.db"]);
+        snapshot.check(&[]).unwrap();
+        sstable(&live, "nb-1-big", &["Digest.crc32"]);
+        lacks("nb-1-big-Digest.crc32");
+    }
+
+    #[test]
+    fn what_cannot_be_a_keyspace_is_passed_over() {
+        let data = tempfile::tempdir().unwrap();
+        write(&data.path().join(format!("lost+found/t-{ID}/snapshots/medusa-b1/x")), "1");
+        assert!(!snapshot(&[data.path()]).exists().unwrap());
+        write(&data.path().join(format!("Shop_1/t-{ID}/snapshots/medusa-b1/x")), "1");
+        assert!(snapshot(&[data.path()]).exists().unwrap());
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use fs_err as fs;
 use serde_json::{Map, Value};
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
+use super::naming::first_address;
 use crate::error::Failure;
 
 /// The parts of cassandra.yaml that a backup tool needs. Ports and folders as Cassandra defaults them.
@@ -19,7 +21,11 @@ pub struct CassandraYaml {
     pub local_system_directory: Option<PathBuf>,
     pub commitlog_directory: PathBuf,
     pub saved_caches_directory: PathBuf,
+    /// Writes that wait for nodes that were down.
+    pub hints_directory: PathBuf,
     pub listen_address: Option<String>,
+    /// Hosts that a starting node asks about the others.
+    pub seeds: Vec<String>,
     /// `None` where it is a wildcard.
     pub rpc_address: Option<String>,
     /// All addresses under which the node may be known.
@@ -47,18 +53,30 @@ impl CassandraYaml {
         Self::parse(path, &text).with_context(|| format!("{} cannot be used", path.display()))
     }
 
+    /// What Cassandra uses where the file says nothing: for hosts without Cassandra.
+    ///
+    /// # Errors
+    /// None that could happen.
+    pub fn default_of(path: &Path) -> anyhow::Result<Self> {
+        Self::parse(path, "{}")
+    }
+
     fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
-        let keys = Keys(parse_keys(text)?);
+        // As Cassandra reads it: the last of two equal keys counts.
+        let keys = Keys(parse_keys(text, DuplicateKeyPolicy::LastWins)?);
         let data_directories = match keys.0.get("data_file_directories") {
             None | Some(Value::Null) => vec![PathBuf::from("/var/lib/cassandra/data")],
             Some(Value::Array(list)) => list.iter().filter_map(as_text).map(PathBuf::from).collect(),
             Some(one) => as_text(one).map(PathBuf::from).into_iter().collect(),
         };
         ensure!(!data_directories.is_empty(), "data_file_directories names no folder");
-        let client = |key: &str| keys.inside("client_encryption_options", key).is_some_and(|value| value == "true");
+        let is_set = |options: &str, key: &str| keys.inside(options, key).is_some_and(|value| value == "true");
+        let client = |key: &str| is_set("client_encryption_options", key);
         let native_tls = client("enabled");
         let encrypted = keys.inside("server_encryption_options", "internode_encryption");
-        let legacy_tls_port = encrypted.is_some_and(|mode| mode != "none") && keys.0.contains_key("ssl_storage_port");
+        // The port for TLS stands in every cassandra.yaml. Since 4.0 the other one speaks TLS as well.
+        let legacy_tls_port = encrypted.is_some_and(|mode| mode != "none")
+            && is_set("server_encryption_options", "enable_legacy_ssl_storage_port");
         let storage_port =
             if legacy_tls_port { keys.port("ssl_storage_port", 7001) } else { keys.port("storage_port", 7000) };
         let native_port = match keys.text("native_transport_port_ssl") {
@@ -71,7 +89,9 @@ impl CassandraYaml {
             local_system_directory: keys.text("local_system_data_file_directory").map(PathBuf::from),
             commitlog_directory: keys.folder("commitlog_directory", "/var/lib/cassandra/commitlog"),
             saved_caches_directory: keys.folder("saved_caches_directory", "/var/lib/cassandra/saved_caches"),
+            hints_directory: keys.folder("hints_directory", "/var/lib/cassandra/hints"),
             listen_address: keys.text("listen_address"),
+            seeds: keys.seeds(),
             rpc_address: keys.text("rpc_address").filter(|address| !matches!(address.as_str(), "0.0.0.0" | "::")),
             own_addresses: ["rpc_address", "broadcast_rpc_address", "listen_address", "broadcast_address"]
                 .iter()
@@ -86,6 +106,15 @@ impl CassandraYaml {
         })
     }
 
+    /// Whether the node is one of the seeds that it names.
+    pub fn is_seed(&self) -> bool {
+        let address = |name: &String| first_address(name);
+        let own: Vec<_> = self.own_addresses.iter().filter_map(address).collect();
+        self.seeds
+            .iter()
+            .any(|seed| self.own_addresses.contains(seed) || address(seed).is_some_and(|ip| own.contains(&ip)))
+    }
+
     /// Every folder that may hold tables.
     pub fn table_directories(&self) -> Vec<PathBuf> {
         let mut folders = self.data_directories.clone();
@@ -94,9 +123,15 @@ impl CassandraYaml {
     }
 }
 
-fn parse_keys(text: &str) -> anyhow::Result<Map<String, Value>> {
+fn parse_keys(text: &str, duplicate_keys: DuplicateKeyPolicy) -> anyhow::Result<Map<String, Value>> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
+        // JSON has no infinity.
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
     // Without the lines around it: passwords of keystores stand in the same file.
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.without_snippet()))?;
+    let value: Value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| anyhow::anyhow!("{}", error.without_snippet()))?;
     match value {
         Value::Object(keys) => Ok(keys),
         _ => anyhow::bail!("it is not a list of keys and values"),
@@ -121,6 +156,20 @@ impl Keys {
 
     fn inside(&self, outer: &str, key: &str) -> Option<String> {
         self.0.get(outer)?.as_object()?.get(key).and_then(as_text)
+    }
+
+    /// Of every provider that has a list of them, as the one of Cassandra has.
+    fn seeds(&self) -> Vec<String> {
+        let providers = self.0.get("seed_provider").and_then(Value::as_array).into_iter().flatten();
+        let parameters = providers.filter_map(|provider| provider.get("parameters")?.as_array()).flatten();
+        let lists = parameters.filter_map(|parameter| parameter.get("seeds").and_then(as_text));
+        // A seed may have a port.
+        let host = |seed: &str| {
+            let seed = seed.trim();
+            let is_v6 = seed.parse::<std::net::Ipv6Addr>().is_ok();
+            if is_v6 { seed.to_owned() } else { seed.split(':').next().unwrap_or_default().to_owned() }
+        };
+        lists.flat_map(|list| list.split(',').map(host).filter(|seed| !seed.is_empty()).collect::<Vec<_>>()).collect()
     }
 
     fn folder(&self, key: &str, default: &str) -> PathBuf {
@@ -167,7 +216,9 @@ impl TokenEdit {
             }
         }
         let edited = lines.concat();
-        let (mut before, mut after) = (parse_keys(text)?, parse_keys(&edited)?);
+        // Which of two equal keys was meant is not for us to say.
+        let strictly = |text: &str| parse_keys(text, DuplicateKeyPolicy::Error);
+        let (mut before, mut after) = (strictly(text)?, strictly(&edited)?);
         for (key, value) in &wanted {
             let written = after.remove(*key).as_ref().and_then(as_text);
             ensure!(written.as_ref() == Some(value), "{key} could not be set");
@@ -228,9 +279,15 @@ mod tests {
         let yaml = parse(
             "data_file_directories:\n    - /d1\n    - /d2\nlocal_system_data_file_directory: /sys\ncommitlog_directory: /cl\n\
              rpc_address: 0.0.0.0\nlisten_address: 10.0.0.1\nnative_transport_port: 9999\nstorage_port: 7777\n\
-             client_encryption_options: {enabled: true}\n",
+             client_encryption_options: {enabled: true}\n\
+             seed_provider: [{class_name: x, parameters: [{seeds: \"10.0.0.1, n2:7000,::1\"}]}]\n",
         )
         .unwrap();
+        assert_eq!(yaml.seeds, ["10.0.0.1", "n2", "::1"]);
+        assert!(yaml.is_seed());
+        let other = CassandraYaml { own_addresses: vec!["10.0.0.9".into()], ..yaml };
+        assert!(!other.is_seed());
+        let yaml = other;
         assert_eq!(yaml.table_directories(), [PathBuf::from("/d1"), "/d2".into(), "/sys".into()]);
         assert_eq!((yaml.native_port, yaml.storage_port, yaml.native_tls), (9999, 7777, true));
         assert_eq!((yaml.rpc_address, yaml.listen_address.as_deref()), (None, Some("10.0.0.1")));
@@ -241,11 +298,32 @@ mod tests {
     }
 
     #[test]
+    fn peers_use_the_legacy_port_only_where_it_is_opened() {
+        let port = |options: &str| {
+            let text = format!("storage_port: 1\nssl_storage_port: 2\nserver_encryption_options: {{{options}}}\n");
+            parse(&text).unwrap().storage_port
+        };
+        assert_eq!(port("internode_encryption: all"), 1);
+        assert_eq!(port("internode_encryption: all, enable_legacy_ssl_storage_port: false"), 1);
+        assert_eq!(port("internode_encryption: all, enable_legacy_ssl_storage_port: true"), 2);
+        assert_eq!(port("internode_encryption: none, enable_legacy_ssl_storage_port: true"), 1);
+    }
+
+    #[test]
     fn what_is_no_cassandra_yaml_is_refused() {
         for text in ["- a\n- b\n", "just text", "a: [", "data_file_directories: []\n", "native_transport_port: high\n"]
         {
             assert!(parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_cassandra_starts_with_is_read() {
+        let yaml =
+            parse("storage_port: 1\nphi_convict_threshold: .inf\nx: {a: .nan, a: 1}\nstorage_port: 2\n").unwrap();
+        assert_eq!(yaml.storage_port, 2);
+        let edit = TokenEdit { tokens: vec!["1".into()] };
+        assert!(edit.apply("a: .inf\n").unwrap().starts_with("a: .inf\n"));
     }
 
     #[test]

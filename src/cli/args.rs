@@ -1,18 +1,28 @@
 //! The command line: cassandra-medusa's commands and options, and ours.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup_node, build_index, completions, config, delete_backup, download, fetch_tokenmap, get_last_complete, leases,
-    list_backups, purge, purge_decommissioned, report_last_backup, restore_node, status, storage_check, verify,
+    backup_cluster, backup_node, build_index, completions, config, delete_backup, doctor, download, fetch_tokenmap,
+    get_last_complete, init, leases, list_backups, purge, purge_decommissioned, report_last_backup, restore_cluster,
+    restore_node, status, storage_check, verify,
 };
-use crate::config::Overrides;
+use crate::config::forward::Forward;
+use crate::config::{DEFAULT_PATH, Overrides};
 
 /// Backup and restore of Apache Cassandra
+// Of an option that is given twice the last one counts, as in Medusa: wrappers add to a line that has one.
 #[derive(Debug, Parser)]
-#[command(name = "medusa", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(
+    name = "medusa",
+    version,
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// Prints the version
     #[arg(long, action = ArgAction::Version)]
@@ -30,6 +40,12 @@ pub struct GlobalArgs {
     /// More messages; twice for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbosity: u8,
+    /// No progress on stderr: only warnings and errors, and the result on stdout
+    #[arg(short, long, global = true, conflicts_with = "verbosity")]
+    pub quiet: bool,
+    /// Times in UTC instead of local time
+    #[arg(long, global = true)]
+    pub utc: bool,
     /// No time in front of messages
     #[arg(long, global = true)]
     pub without_log_timestamp: bool,
@@ -62,6 +78,21 @@ pub struct GlobalArgs {
     pub output: Format,
 }
 
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// What clap says, also about options that stand on both sides of the command and contradict each other.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(with_long_options(words))?;
+        if cli.global.quiet && cli.global.verbosity > 0 {
+            let said = "the argument '--quiet' cannot be used with '--verbosity...'";
+            return Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, said));
+        }
+        Ok(cli)
+    }
+}
+
 /// What stdout gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -70,6 +101,28 @@ pub enum Format {
     Text,
     /// One JSON document
     Json,
+}
+
+/// Medusa's options of two letters, which no short option can have, and what they stand for.
+const TWO_LETTERS: [(&str, &str); 3] =
+    [("-ps", "--parallel-snapshots"), ("-pu", "--parallel-uploads"), ("-pr", "--parallel-restores")];
+
+/// The command line with long options for Medusa's short ones of two letters, which only commands about a cluster have.
+pub fn with_long_options(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut of_cluster = false;
+    let mut long = |word: OsString| {
+        let Some(text) = word.to_str().map(str::to_owned) else { return word };
+        of_cluster |= matches!(text.as_str(), "backup-cluster" | "restore-cluster");
+        let (option, value) =
+            text.split_once('=').map_or((text.as_str(), None), |(option, value)| (option, Some(value)));
+        let found = TWO_LETTERS.iter().find(|(short, _)| of_cluster && *short == option);
+        match (found, value) {
+            (None, _) => word,
+            (Some((_, name)), None) => (*name).into(),
+            (Some((_, name)), Some(value)) => format!("{name}={value}").into(),
+        }
+    };
+    words.into_iter().map(&mut long).collect()
 }
 
 impl GlobalArgs {
@@ -84,13 +137,32 @@ impl GlobalArgs {
             ssh_key_file: self.ssh_key_file.clone(),
         }
     }
+
+    /// The configuration that is read.
+    pub fn path(&self) -> &Path {
+        self.config_file.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+
+    /// What runs on other hosts are given.
+    pub fn forward(&self) -> Forward {
+        Forward {
+            config_file: self.config_file.clone(),
+            overrides: self.overrides(),
+            verbosity: self.verbosity,
+            utc: self.utc,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(init::InitArgs),
+    Doctor(doctor::DoctorArgs),
     #[command(visible_alias = "backup")]
     BackupNode(backup_node::BackupNodeArgs),
+    BackupCluster(backup_cluster::BackupClusterArgs),
     RestoreNode(restore_node::RestoreNodeArgs),
+    RestoreCluster(restore_cluster::RestoreClusterArgs),
     ListBackups(list_backups::ListBackupsArgs),
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
@@ -113,8 +185,12 @@ impl Command {
     /// As on the command line.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Init(_) => "init",
+            Self::Doctor(_) => "doctor",
             Self::BackupNode(_) => "backup-node",
+            Self::BackupCluster(_) => "backup-cluster",
             Self::RestoreNode(_) => "restore-node",
+            Self::RestoreCluster(_) => "restore-cluster",
             Self::ListBackups(_) => "list-backups",
             Self::Status(_) => "status",
             Self::Verify(_) => "verify",
@@ -136,8 +212,11 @@ impl Command {
 
     pub fn is_dry_run(&self) -> bool {
         match self {
+            Self::Init(args) => args.dry_run,
             Self::BackupNode(args) => args.dry_run,
+            Self::BackupCluster(args) => args.dry_run,
             Self::RestoreNode(args) => args.dry_run,
+            Self::RestoreCluster(args) => args.dry_run,
             Self::Download(args) => args.dry_run,
             Self::DeleteBackup(args) => args.dry_run,
             Self::Purge(args) => args.dry_run,
@@ -147,12 +226,23 @@ impl Command {
         }
     }
 
+    /// Whether it is a part of the work of a coordinator.
+    pub fn is_part(&self) -> bool {
+        match self {
+            Self::BackupNode(args) => args.is_part(),
+            Self::RestoreNode(args) => args.is_part(),
+            _ => false,
+        }
+    }
+
     /// Whether it writes to the bucket or to this node's Cassandra.
     pub fn writes(&self) -> bool {
         matches!(
             self,
             Self::BackupNode(_)
+                | Self::BackupCluster(_)
                 | Self::RestoreNode(_)
+                | Self::RestoreCluster(_)
                 | Self::DeleteBackup(_)
                 | Self::Purge(_)
                 | Self::PurgeDecommissioned(_)
@@ -169,8 +259,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -190,11 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn quiet_and_verbose_contradict_each_other_wherever_they_stand() {
+        let read = |line: &str| Cli::read(line.split(' ').map(OsString::from)).map(|cli| cli.global.quiet);
+        for line in ["medusa -q -v list-backups", "medusa -v list-backups --quiet", "medusa -q list-backups -vv"] {
+            let error = read(line).unwrap_err();
+            assert_eq!((error.kind(), error.exit_code()), (clap::error::ErrorKind::ArgumentConflict, 2), "{line}");
+        }
+        assert!(read("medusa list-backups -q --utc").unwrap());
+        assert!(!read("medusa list-backups -v").unwrap());
+    }
+
+    #[test]
     fn every_command_knows_its_name() {
         let name = ["--backup-name", "b1"];
         for command in Cli::command().get_subcommands().map(|command| command.get_name().to_owned()) {
             let further: &[&str] = match command.as_str() {
-                "restore-node" | "status" | "verify" | "fetch-tokenmap" | "delete-backup" => &name,
+                "restore-node" | "restore-cluster" | "status" | "verify" | "fetch-tokenmap" | "delete-backup" => &name,
                 "download" => &["--backup-name", "b1", "--download-destination", "/tmp"],
                 "completions" => &["bash"],
                 "man-pages" => &["/tmp"],
@@ -208,6 +307,46 @@ mod tests {
                 assert!(dry.command.is_dry_run(), "{command}");
             }
         }
+    }
+
+    #[test]
+    fn of_an_option_that_is_given_twice_the_last_counts() {
+        let read =
+            |line: &str| Cli::read(line.split(' ').map(OsString::from)).unwrap_or_else(|error| panic!("{error}"));
+        for line in [
+            "medusa --fqdn n1 --fqdn n2 -v -v list-backups --show-all --show-all --output json --output text",
+            "medusa --fqdn n1 -v -o json list-backups --show-all --show-all --fqdn n2 -v -o text",
+            "medusa list-backups --fqdn n1 --fqdn n2 -vv -o json -o text --output text",
+        ] {
+            let global = read(line).global;
+            assert_eq!((global.fqdn.as_deref(), global.output), (Some("n2"), Format::Text), "{line}");
+        }
+        assert_eq!(read("medusa -q list-backups --utc --utc -q -q").global.verbosity, 0);
+        assert_eq!(read("medusa -v -v list-backups").global.verbosity, 2);
+        let Command::RestoreNode(args) = read(
+            "medusa restore-node --backup-name b1 --keyspace k1 --backup-name b2 --keyspace k2 --table a.b --table c.d",
+        )
+        .command
+        else {
+            panic!("restore-node")
+        };
+        let said = format!("{args:?}");
+        assert!(said.contains("\"b2\"") && !said.contains("\"b1\""), "{said}");
+        for kept in ["\"k1\"", "\"k2\"", "\"a.b\"", "\"c.d\""] {
+            assert!(said.contains(kept), "{kept}: {said}");
+        }
+    }
+
+    #[test]
+    fn options_of_two_letters_are_those_of_the_cluster() {
+        let long = |line: &str| -> Vec<_> { with_long_options(line.split(' ').map(OsString::from)) };
+        let words = |line: &str| -> Vec<_> { line.split(' ').map(OsString::from).collect() };
+        assert_eq!(
+            long("medusa -v backup-cluster -ps 20 -pu=4 --backup-name -px"),
+            words("medusa -v backup-cluster --parallel-snapshots 20 --parallel-uploads=4 --backup-name -px")
+        );
+        assert_eq!(long("medusa restore-cluster -pr 3"), words("medusa restore-cluster --parallel-restores 3"));
+        assert_eq!(long("medusa --prefix -ps status"), words("medusa --prefix -ps status"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::Local;
+use chrono::{DateTime, Utc};
 use fs_err as fs;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -15,6 +15,18 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use super::progress::Screen;
 use crate::config;
 use crate::error::Failure;
+use crate::model::units::Zone;
+
+/// The target of events for the file alone: what people see on stderr in another form.
+pub const FILE: &str = "medusa::file";
+
+/// How much stderr gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Verbosity {
+    pub quiet: bool,
+    /// How often `-v` was given.
+    pub more: u8,
+}
 
 /// Starts logging. Call once.
 ///
@@ -22,13 +34,14 @@ use crate::error::Failure;
 /// If the log file cannot be opened.
 pub fn start(
     config: &config::Logging,
-    verbosity: u8,
+    verbosity: Verbosity,
     without_timestamp: bool,
     screen: &Arc<Screen>,
 ) -> Result<(), Failure> {
     let level = match verbosity {
-        0 => Level::INFO,
-        1 => Level::DEBUG,
+        Verbosity { quiet: true, .. } => Level::WARN,
+        Verbosity { more: 0, .. } => Level::INFO,
+        Verbosity { more: 1, .. } => Level::DEBUG,
         _ => Level::TRACE,
     };
     let file = config
@@ -68,9 +81,10 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut message = Message::default();
         event.record(&mut message);
         let level = python_level(*event.metadata().level());
-        let now = Local::now();
-        if is_wanted(event.metadata(), self.level) {
+        let now = Utc::now();
+        if event.metadata().target() != FILE && is_wanted(event.metadata(), self.level) {
             let time = if self.without_timestamp { String::new() } else { format!("[{}] ", python_time(&now)) };
+            let level = self.screen.level(level);
             self.screen.print(&format!("{time}{level}: {}\n", message.0));
         }
         if let Some(file) = &self.file {
@@ -91,8 +105,8 @@ fn python_level(level: Level) -> &'static str {
     }
 }
 
-fn python_time(now: &chrono::DateTime<Local>) -> String {
-    now.format("%Y-%m-%d %H:%M:%S,%3f").to_string()
+fn python_time(now: &DateTime<Utc>) -> String {
+    Zone::chosen().format(now, "%Y-%m-%d %H:%M:%S,%3f")
 }
 
 #[derive(Default)]
@@ -123,8 +137,8 @@ impl LogFile {
     fn open(config: &config::Logging) -> io::Result<Self> {
         let file = append_to(&config.file)?;
         let level = match config.level.as_str() {
-            "critical" | "error" => Level::ERROR,
-            "warning" => Level::WARN,
+            "critical" | "fatal" | "error" => Level::ERROR,
+            "warning" | "warn" => Level::WARN,
             "info" => Level::INFO,
             "debug" => Level::DEBUG,
             _ => Level::TRACE,

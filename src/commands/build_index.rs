@@ -19,8 +19,8 @@ pub struct BuildIndexArgs {
 
 impl BuildIndexArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
-        let report = context.interrupt.or(index::rebuild(context, self.noop)).await?;
-        output.print(|| report.text(), || report.json())?;
+        let report = index::rebuild(context, self.noop).await?;
+        output.print(|look| report.text(look), || report.json())?;
         report.failure().map_or(Ok(()), |failure| Err(failure.into()))
     }
 }

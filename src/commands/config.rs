@@ -19,7 +19,7 @@ impl ConfigArgs {
     pub fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let mut values = context.config.values.clone();
         values.set("storage", "fqdn", context.fqdn.as_str(), context.fqdn_origin.clone());
-        output.print(|| text(&values), || document(context, &values))
+        output.print(|_| text(&values), || document(context, &values))
     }
 }
 

@@ -53,7 +53,7 @@ impl DownloadArgs {
         let (files, bytes) = (plan.amount.files, plan.amount.bytes);
         let destination = options.destination.display();
         output.print(
-            || format!("{verb} {} of {} to {destination}: {}, {}\n", options.name, context.fqdn, counted(files, "file"), size(bytes)),
+            |_| format!("{verb} {} of {} to {destination}: {}, {}\n", options.name, context.fqdn, counted(files, "file"), size(bytes)),
             || json!({ "version": 1, "dry_run": self.dry_run, "name": options.name.as_str(), "fqdn": context.fqdn.as_str(), "destination": options.destination, "files": files, "bytes": bytes }),
         )
     }

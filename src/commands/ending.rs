@@ -33,7 +33,8 @@ impl Ending {
         }
     }
 
-    /// Tells it. Changes nothing of the outcome. Of a dry run nobody is told.
+    /// Tells it. Changes nothing of the outcome. Of a dry run nobody is told, nor of a part that did
+    /// its part.
     pub(super) async fn tell(
         &self,
         command: &Command,
@@ -41,7 +42,7 @@ impl Ending {
         facts: &Facts,
         outcome: &anyhow::Result<()>,
     ) {
-        if command.is_dry_run() {
+        if command.is_dry_run() || (command.is_part() && outcome.is_ok()) {
             return;
         }
         let exit_code = outcome.as_ref().err().map_or(0, report::exit_code);

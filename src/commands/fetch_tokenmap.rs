@@ -21,7 +21,7 @@ impl FetchTokenmapArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let name = existing_name(&self.backup_name)?;
         let backup = context.interrupt.or(listing::listed(&context.storage, &name)).await?;
-        let backup = backup.ok_or_else(|| no_such_backup(context, &name))?;
+        let Some(backup) = backup else { return Err(no_such_backup(context, &name).await.into()) };
         let tokenmap = context.interrupt.or(listing::tokenmap(&context.storage, &backup)).await?;
         if output.is_json() {
             // Tokens may be longer than the numbers of a `Value`.

@@ -15,7 +15,7 @@ impl GetLastCompleteArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let latest = context.interrupt.or(listing::latest_complete(&context.storage)).await?;
         let name = latest.as_ref().map(|backup| backup.name.as_str());
-        let text = || format!("{}\n", name.unwrap_or("Could not find any full backup for the cluster"));
+        let text = |_| format!("{}\n", name.unwrap_or("Could not find any full backup for the cluster"));
         output.print(text, || json!({ "name": name }))
     }
 }

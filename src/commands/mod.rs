@@ -1,42 +1,51 @@
 //! One thin file per command: its arguments, and how they become an operation.
 
+pub mod backup_cluster;
 pub mod backup_node;
 pub mod build_index;
 pub mod completions;
 pub mod config;
 pub mod delete_backup;
+pub mod doctor;
 pub mod download;
 pub mod elevate;
 mod ending;
 pub mod fetch_tokenmap;
 pub mod get_last_complete;
+pub mod init;
 pub mod leases;
 pub mod list_backups;
 pub mod priority;
 pub mod purge;
 pub mod purge_decommissioned;
 pub mod report_last_backup;
+pub mod restore_cluster;
 pub mod restore_node;
+mod selection;
 pub mod status;
 pub mod storage_check;
 pub mod verify;
 
 use std::sync::Arc;
 
+use self::doctor::DoctorArgs;
 use self::ending::Ending;
-use crate::cli::args::Command;
+use crate::cli::args::{Command, GlobalArgs};
 use crate::cli::output::Output;
 use crate::config::Config;
+use crate::config::forward::Forward;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use crate::listing::suggest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Monitor;
 use crate::monitoring::run::Facts;
 
 /// Commands that need no configuration. `None` for the others.
-pub fn run_without_config(command: &Command, output: &Output) -> Option<anyhow::Result<()>> {
+pub fn run_without_config(command: &Command, global: &GlobalArgs, output: &Output) -> Option<anyhow::Result<()>> {
     match command {
+        Command::Init(args) => Some(args.run(global, output)),
         Command::Completions(args) => Some(args.run(output)),
         Command::ManPages(args) => Some(args.run()),
         _ => None,
@@ -46,17 +55,20 @@ pub fn run_without_config(command: &Command, output: &Output) -> Option<anyhow::
 /// What concerns the whole process and must happen before it has threads.
 pub fn prepare_process(command: &Command, config: &Config) -> Result<(), Failure> {
     match command {
-        Command::BackupNode(_) => priority::lower(),
+        // A snapshot costs little, and those of a cluster should be of one time.
+        Command::BackupNode(args) if !args.snapshot_only => priority::lower(),
         Command::RestoreNode(_) => elevate::if_needed(config)?,
         _ => {}
     }
     Ok(())
 }
 
-/// Runs a command, and tells monitoring and hooks how it ended. `prepared` is the outcome of [`prepare_process`].
+/// Runs a command, and tells monitoring and hooks how it ended. `prepared`: how [`prepare_process`] and the start of
+/// logging ended.
 pub async fn run(
     command: &Command,
     config: Config,
+    forward: Forward,
     prepared: Result<(), Failure>,
     monitor: Arc<dyn Monitor>,
     interrupt: Interrupt,
@@ -64,12 +76,18 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let ending = Ending::of(&config);
     let (mut facts, mut fqdn) = (Facts::default(), None);
-    let outcome = async {
+    // On the heap: the largest of the commands decides how big it is.
+    let outcome = Box::pin(async {
+        // Says itself what is wrong with the storage, and with what was prepared.
+        if let Command::Doctor(args) = command {
+            let known = prepared.err().map(DoctorArgs::not_prepared).into_iter().collect();
+            return args.run(known, config, forward, monitor, interrupt, output).await;
+        }
         prepared?;
-        let context = Context::new(config, monitor, interrupt).await?;
+        let context = Context::new(config, forward, monitor, interrupt).await?;
         fqdn = Some(context.fqdn.clone());
         act(command, &context, output, &mut facts).await
-    };
+    });
     let outcome = outcome.await;
     ending.tell(command, fqdn.as_ref().map(Fqdn::as_str), &facts, &outcome).await;
     outcome
@@ -78,7 +96,9 @@ pub async fn run(
 async fn act(command: &Command, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
     match command {
         Command::BackupNode(args) => args.run(context, output, facts).await,
-        Command::RestoreNode(args) => args.run(context, output, facts).await,
+        Command::BackupCluster(args) => args.run(context, output, facts).await,
+        Command::RestoreNode(args) => Box::pin(args.run(context, output, facts)).await,
+        Command::RestoreCluster(args) => args.run(context, output, facts).await,
         Command::Download(args) => args.run(context, output).await,
         Command::ListBackups(args) => args.run(context, output).await,
         Command::Status(args) => args.run(context, output).await,
@@ -93,7 +113,7 @@ async fn act(command: &Command, context: &Context, output: &Output, facts: &mut 
         Command::Leases(args) => args.run(context, output).await,
         Command::StorageCheck(args) => args.run(context, output).await,
         Command::Config(args) => args.run(context, output),
-        Command::Completions(_) | Command::ManPages(_) => Ok(()),
+        Command::Init(_) | Command::Doctor(_) | Command::Completions(_) | Command::ManPages(_) => Ok(()),
     }
 }
 
@@ -102,7 +122,7 @@ fn existing_name(name: &str) -> Result<BackupName, Failure> {
     BackupName::existing(name).map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn no_such_backup(context: &Context, name: &BackupName) -> Failure {
+async fn no_such_backup(context: &Context, name: &BackupName) -> Failure {
     Failure::failed(format!("there is no backup {name} in {}", context.storage.location()))
-        .hint("medusa list-backups --show-all lists them")
+        .hint(suggest::hint(&context.storage, name, None).await)
 }

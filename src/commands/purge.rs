@@ -1,6 +1,7 @@
 //! `purge`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -8,11 +9,13 @@ use crate::cli::output::Output;
 use crate::config::Retention;
 use crate::context::Context;
 use crate::error::one_line;
+use crate::listing::suggest;
 use crate::model::names::Fqdn;
 use crate::monitoring::run::Facts;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions, purge_node};
+use crate::storage::StorageError;
 
 /// Deletes old backups and what no backup needs any more
 ///
@@ -56,6 +59,8 @@ impl PurgeArgs {
         if self.all_nodes {
             nodes.extend(bucket.indexed_nodes().cloned());
             nodes.extend(context.interrupt.or(context.storage.nodes()).await?);
+        } else if bucket.indexed_nodes().all(|node| *node != context.fqdn) {
+            suggest::warn_of_unknown_node(&context.storage, &context.fqdn).await;
         }
         let report = purge(context, &bucket, nodes, BTreeMap::new(), &options).await?;
         tell(&report, *output, facts)
@@ -83,22 +88,36 @@ pub(super) async fn purge(
     options: &PurgeOptions,
 ) -> anyhow::Result<PurgeReport> {
     let grace = options.policy.retention.backup_grace_period_in_days;
-    let mut report =
-        PurgeReport { dry_run: options.dry_run, grace, nodes: Vec::new(), failed: left_alone.into_iter().collect() };
+    let begin = Instant::now();
+    let mut report = PurgeReport {
+        dry_run: options.dry_run,
+        grace,
+        began: context.now.timestamp(),
+        took: Duration::ZERO,
+        nodes: Vec::new(),
+        failed: left_alone.into_iter().collect(),
+        storage_failures: 0,
+    };
+    let transfer = context.monitor.count("nodes", nodes.len());
     for fqdn in nodes {
         match purge_node(context, bucket, &fqdn, options).await {
             Ok(outcome) => report.nodes.push(outcome),
             Err(error) if context.interrupt.is_raised() => return Err(error),
             // One node does not keep the others from being purged.
-            Err(error) => report.failed.push((fqdn, one_line(&error))),
+            Err(error) => {
+                report.storage_failures += usize::from(StorageError::is_cause_of(&error));
+                report.failed.push((fqdn, one_line(&error)));
+            }
         }
+        transfer.counters.add_file();
     }
+    report.took = begin.elapsed();
     Ok(report)
 }
 
 /// Tells what became of the nodes.
 pub(super) fn tell(report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
     *facts = Facts::Purge(report.facts());
-    output.print(|| report.text(), || report.json())?;
+    output.print(|look| report.text(look), || report.json())?;
     report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }

@@ -1,6 +1,7 @@
 //! `purge-decommissioned`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -49,9 +50,17 @@ impl PurgeDecommissionedArgs {
         let retention = context.config.storage.retention;
         if standing.decommissioned.is_empty() && standing.doubtful.is_empty() {
             *facts = Facts::Purge(Purge { kept_for_grace: Some(0), ..Purge::default() });
-            let text = || format!("no node of {} has left the cluster\n", context.storage.location());
+            let text = |_| format!("no node of {} has left the cluster\n", context.storage.location());
             let grace = retention.backup_grace_period_in_days;
-            let nothing = PurgeReport { dry_run: self.dry_run, grace, nodes: Vec::new(), failed: Vec::new() };
+            let nothing = PurgeReport {
+                dry_run: self.dry_run,
+                grace,
+                began: context.now.timestamp(),
+                took: Duration::ZERO,
+                nodes: Vec::new(),
+                failed: Vec::new(),
+                storage_failures: 0,
+            };
             return output.print(text, || nothing.json());
         }
         let policy = Policy { retention, allow_last: self.allow_last, decommissioned: true };

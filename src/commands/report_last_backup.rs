@@ -4,7 +4,9 @@ use clap::Args;
 
 use crate::cli::output::Output;
 use crate::context::Context;
+use crate::listing::contents::failure;
 use crate::listing::last::LastBackups;
+use crate::listing::suggest;
 use crate::monitor::Amount;
 use crate::monitoring::run::{Facts, Latest, Report};
 
@@ -25,11 +27,16 @@ impl ReportLastBackupArgs {
             }
         }
         let last = context.interrupt.or(LastBackups::gather(&context.storage, &context.fqdn)).await?;
+        if last.node.is_none() {
+            suggest::warn_of_unknown_node(&context.storage, &context.fqdn).await;
+        }
         let now = context.now.timestamp();
         if self.push_metrics {
             *facts = Facts::Report(Some(measured(&last, now)));
         }
-        output.print(|| last.text(now), || last.json(now))
+        output.print(|_| last.text(now), || last.json(now))?;
+        let listed = last.latest.as_ref().map(|(backup, contents)| (backup, contents));
+        failure(listed).map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 

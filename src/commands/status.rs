@@ -29,14 +29,15 @@ impl StatusArgs {
         };
         let backup = context.interrupt.or(listing::listed(&context.storage, &name)).await?;
         let Some(backup) = backup else {
-            output.print(String::new, || json!({}))?;
-            return Err(no_such_backup(context, &name).into());
+            output.print(|_| String::new(), || json!({}))?;
+            return Err(no_such_backup(context, &name).await.into());
         };
         if let Some(warning) = listing::other_names(&backup) {
             tracing::warn!("{warning}");
         }
         let contents = context.interrupt.or(contents::of_one(&context.storage, &backup)).await?;
-        output.print(|| render::status_text(&backup, &contents), || render::backup_json(&backup, &contents))
+        output.print(|_| render::status_text(&backup, &contents), || render::backup_json(&backup, &contents))?;
+        contents::failure([(&backup, &contents)]).map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     async fn latest(&self, context: &Context) -> anyhow::Result<BackupName> {

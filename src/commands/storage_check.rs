@@ -6,7 +6,7 @@ use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::units;
-use crate::storage_check;
+use crate::storage_check::{self, Extent};
 
 /// Tries on the configured bucket everything that medusa needs, and measures it
 ///
@@ -18,8 +18,8 @@ pub struct StorageCheckArgs {}
 impl StorageCheckArgs {
     #[allow(clippy::unused_self, reason = "as every command")]
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
-        let report = storage_check::run(context).await?;
-        output.print(|| report.text(), || report.json())?;
+        let report = storage_check::run(context, Extent::All).await?;
+        output.print(|look| report.text(look), || report.json())?;
         if report.is_good() {
             return Ok(());
         }

@@ -61,11 +61,11 @@ impl VerifyArgs {
         let report = context.interrupt.or(verify::verify(context, &options)).await?;
         let report = match (&options.name, report) {
             (_, Some(report)) => report,
-            (Some(name), None) => return Err(no_such_backup(context, name).into()),
+            (Some(name), None) => return Err(no_such_backup(context, name).await.into()),
             (None, None) => return Err(Failure::failed("there are no backups").into()),
         };
         *facts = Facts::Verify { name: self.backup_name.clone(), problems: report.problems() };
-        let text = || if self.is_as_in_medusa() { report.medusa_text() } else { report.text() };
+        let text = |look| if self.is_as_in_medusa() { report.medusa_text() } else { report.text(look) };
         output.print(text, || report.json(self.all))?;
         if report.is_good() { Ok(()) } else { Err(problems(&report).into()) }
     }
@@ -78,7 +78,7 @@ impl VerifyArgs {
     async fn repository(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let report = context.interrupt.or(repository::check(context)).await?;
         *facts = Facts::Repository { problems: report.problems() as u64 };
-        output.print(|| report.text(), || report.json())?;
+        output.print(|look| report.text(look), || report.json())?;
         if report.is_good() {
             return Ok(());
         }

@@ -52,9 +52,9 @@ impl Ini {
         Ok(reader.finish())
     }
 
-    /// A key of a section, inherited from `[DEFAULT]` where the section has none.
+    /// A key of a section, inherited from `[DEFAULT]` where the section has none or is not there.
     pub fn get(&self, section: &str, key: &str) -> Option<&Entry> {
-        self.sections.get(section)?.get(key).or_else(|| self.defaults.get(key))
+        self.sections.get(section).and_then(|section| section.get(key)).or_else(|| self.defaults.get(key))
     }
 }
 

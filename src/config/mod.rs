@@ -1,9 +1,11 @@
 //! medusa.ini and what may override it. Nothing here talks to a network or to Cassandra.
 
+pub mod forward;
 pub mod ini;
 pub mod keys;
 pub mod object_store;
 pub mod secret;
+pub mod ssh;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use self::ini::{Ini, IniError};
 use self::keys::Kind;
 use self::object_store::ObjectStore;
 use self::secret::Secret;
+use self::ssh::Ssh;
 use self::values::{Origin, Values};
 use crate::model::units::{parse_bool, parse_size};
 
@@ -62,7 +65,12 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    fn entries(&self) -> [(&'static str, &'static str, &'static str, Option<&str>); 7] {
+    /// Section, key, and the option that goes before it.
+    pub fn options() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        Self::default().entries().map(|(section, key, option, _)| (section, key, option)).into_iter()
+    }
+
+    pub(crate) fn entries(&self) -> [(&'static str, &'static str, &'static str, Option<&str>); 7] {
         [
             ("storage", "bucket_name", "--bucket-name", self.bucket_name.as_deref()),
             ("storage", "key_file", "--key-file", self.key_file.as_deref()),
@@ -87,6 +95,7 @@ pub struct Config {
     pub path: PathBuf,
     pub storage: Storage,
     pub cassandra: Cassandra,
+    pub ssh: Ssh,
     pub checks: Checks,
     pub monitoring: Monitoring,
     pub hooks: Hooks,
@@ -137,7 +146,7 @@ pub struct Retention {
 #[derive(Debug, Clone)]
 pub struct Cassandra {
     pub config_file: PathBuf,
-    /// Split as a shell splits it; never empty.
+    /// Split as a shell splits it. Empty: there is none, which matters to who restores.
     pub start_cmd: Vec<String>,
     pub stop_cmd: Vec<String>,
     pub cql_username: Option<String>,
@@ -161,6 +170,13 @@ pub struct Cassandra {
     pub snapshot_timeout: Duration,
     pub stop_timeout: Duration,
     pub start_timeout: Duration,
+    pub sstableloader_bin: String,
+    pub sstableloader_ts: Option<PathBuf>,
+    pub sstableloader_tspw: Option<Secret>,
+    pub sstableloader_ks: Option<PathBuf>,
+    pub sstableloader_kspw: Option<Secret>,
+    /// For one table.
+    pub load_timeout: Duration,
 }
 
 /// How far the certificate of the CQL port is checked.
@@ -291,6 +307,7 @@ impl Typed<'_> {
             path: path.to_owned(),
             storage: self.storage()?,
             cassandra: self.cassandra()?,
+            ssh: self.ssh()?,
             checks: self.checks()?,
             monitoring: self.monitoring()?,
             hooks: self.hooks()?,
@@ -306,10 +323,11 @@ impl Typed<'_> {
             match key.kind {
                 Kind::Flag => self.flag(key.section, key.name).map(drop),
                 Kind::Number => self.number(key.section, key.name).map(drop),
+                Kind::Limit => self.limit(key.section, key.name).map(drop),
                 Kind::Seconds => self.seconds(key.section, key.name).map(drop),
-                Kind::Size => self.size(key.section, key.name).map(drop),
+                Kind::Size | Kind::Rate => self.size(key.section, key.name).map(drop),
                 Kind::Choice(_) => self.choice(key.section, key.name).map(drop),
-                Kind::Text | Kind::Secret | Kind::Unused => Ok(()),
+                Kind::Text | Kind::Words | Kind::Secret | Kind::Unused => Ok(()),
             }?;
         }
         Ok(())
@@ -347,8 +365,8 @@ impl Typed<'_> {
 
     fn retention(&self) -> Result<Retention, ConfigError> {
         Ok(Retention {
-            max_backup_age: self.number("storage", "max_backup_age")?,
-            max_backup_count: self.number("storage", "max_backup_count")?,
+            max_backup_age: self.limit("storage", "max_backup_age")?,
+            max_backup_count: self.limit("storage", "max_backup_count")?,
             keep_last: self.number("storage", "keep_last")?,
             keep_daily: self.number("storage", "keep_daily")?,
             keep_weekly: self.number("storage", "keep_weekly")?,
@@ -390,6 +408,12 @@ impl Typed<'_> {
             snapshot_timeout: self.seconds(SECTION, "snapshot_timeout")?,
             stop_timeout: self.seconds(SECTION, "stop_timeout")?,
             start_timeout: self.seconds(SECTION, "start_timeout")?,
+            sstableloader_bin: self.required(SECTION, "sstableloader_bin")?,
+            sstableloader_ts: self.path(SECTION, "sstableloader_ts"),
+            sstableloader_tspw: secret("sstableloader_tspw"),
+            sstableloader_ks: self.path(SECTION, "sstableloader_ks"),
+            sstableloader_kspw: secret("sstableloader_kspw"),
+            load_timeout: self.seconds(SECTION, "load_timeout")?,
         })
     }
 
@@ -429,10 +453,7 @@ impl Typed<'_> {
 
     fn hooks(&self) -> Result<Hooks, ConfigError> {
         const SECTION: &str = "hooks";
-        let command = |key| match self.filled(SECTION, key) {
-            Some(_) => self.command(SECTION, key),
-            None => Ok(Vec::new()),
-        };
+        let command = |key| self.command(SECTION, key);
         Ok(Hooks {
             before_backup: command("before_backup")?,
             after_backup: command("after_backup")?,
@@ -501,6 +522,12 @@ impl Typed<'_> {
         self.parsed(section, key, |text| text.trim().parse().ok(), "it must be a whole number")
     }
 
+    /// Medusa asks whether it is above 0, so that -1 is none too.
+    fn limit(&self, section: &str, key: &str) -> Result<u64, ConfigError> {
+        let parse = |text: &str| text.trim().parse::<i64>().ok().map(|number| u64::try_from(number).unwrap_or(0));
+        self.parsed(section, key, parse, "it must be a whole number")
+    }
+
     fn at_least_one(&self, section: &str, key: &str) -> Result<usize, ConfigError> {
         let parse = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
         self.parsed(section, key, parse, "it must be a whole number above 0")
@@ -525,9 +552,11 @@ impl Typed<'_> {
     }
 
     fn command(&self, section: &'static str, key: &'static str) -> Result<Vec<String>, ConfigError> {
-        self.required(section, key)?;
-        let parse = |text: &str| shell_words::split(text).ok().filter(|words| !words.is_empty());
-        self.parsed(section, key, parse, "it must be a command with balanced quotes")
+        let parse = |text: &str| shell_words::split(text).ok();
+        match self.filled(section, key) {
+            Some(_) => self.parsed(section, key, parse, "it must be a command with balanced quotes"),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

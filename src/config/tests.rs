@@ -1,5 +1,6 @@
 //! From the text of `medusa.ini` to its types.
 
+use super::ssh::HostKeyCheck;
 use super::*;
 
 const MINIMAL: &str = "[storage]\nstorage_provider = local\nbucket_name = b\nbase_path = /backups\n";
@@ -87,6 +88,86 @@ fn default_section_is_inherited_only_by_keys_without_a_built_in_default() {
 }
 
 #[test]
+fn default_section_is_inherited_by_sections_that_the_file_does_not_have() {
+    let config = load(&format!("[DEFAULT]\ncql_username = shared\nprefix = p1\n{MINIMAL}")).unwrap();
+    assert_eq!(config.cassandra.cql_username.as_deref(), Some("shared"));
+    assert_eq!(config.storage.prefix.as_deref(), Some("p1"));
+}
+
+/// Files that Medusa reads: what is empty there is off or has its default.
+#[test]
+fn an_empty_value_is_as_if_the_key_were_not_there() {
+    let all = |line: &str| {
+        let mut text = String::new();
+        for section in ["storage", "cassandra", "ssh", "checks", "monitoring", "hooks", "logging", "grpc", "kubernetes"]
+        {
+            text.push_str(&format!("[{section}]\n"));
+            if section == "storage" {
+                text.push_str("storage_provider = local\nbucket_name = b\nbase_path = /backups\n");
+            }
+            for key in keys::KEYS.iter().filter(|key| key.section == section) {
+                if !matches!(key.name, "storage_provider" | "bucket_name" | "base_path") {
+                    text.push_str(&format!("{} ={line}\n", key.name));
+                }
+            }
+        }
+        text
+    };
+    let config = load(&all("")).unwrap();
+    let read = |section, name| {
+        let value = config.values.get(section, name);
+        (value.text.as_deref(), value.origin.to_string())
+    };
+    for (section, name) in [
+        ("storage", "secure"),
+        ("storage", "ssl_verify"),
+        ("storage", "read_timeout"),
+        ("storage", "multi_part_upload_threshold"),
+        ("storage", "multipart_chunksize"),
+        ("storage", "multipart_max_concurrency"),
+        ("storage", "concurrent_transfers"),
+        ("cassandra", "nodetool_ssl"),
+        ("cassandra", "use_sudo"),
+        ("cassandra", "sstableloader_bin"),
+        ("ssh", "port"),
+        ("checks", "expected_rows"),
+        ("logging", "level"),
+        ("logging", "file"),
+        ("logging", "maxbytes"),
+    ] {
+        let default = keys::find(section, name).unwrap().default;
+        let origin = if default.is_some() { "default" } else { "not set" };
+        assert_eq!(read(section, name), (default, origin.to_owned()), "{name}");
+    }
+    // Medusa's `or None`: no limit, which is not its default.
+    assert_eq!(read("storage", "transfer_max_bandwidth").0, Some("0"));
+    assert!(read("storage", "transfer_max_bandwidth").1.starts_with("/etc/medusa/medusa.ini:"));
+    assert_eq!(config.storage.object_store.transfer_max_bandwidth, 0);
+    assert_eq!(config.ssh.port, None);
+    // Nothing is run instead of what somebody has taken out.
+    assert!(config.cassandra.start_cmd.is_empty() && config.cassandra.stop_cmd.is_empty());
+    assert!(config.cassandra.nodetool_flags.is_empty());
+}
+
+#[test]
+fn what_medusa_takes_for_off_is_off() {
+    let text = format!(
+        "{MINIMAL}max_backup_age = -1\nmax_backup_count = -1\n[ssh]\nkeepalive_seconds = 0\n\
+         [cassandra]\nnodetool_ssl = None\n[grpc]\nport = any\nmax_send_message_length = -1\n\
+         [checks]\nmd5_check_concurrency = many\n[kubernetes]\nuse_mgmt_api = perhaps\n"
+    );
+    let config = load(&text).unwrap();
+    assert_eq!(config.storage.retention.max_backup_age, 0);
+    assert_eq!(config.storage.retention.max_backup_count, 0);
+    assert_eq!(config.ssh.keepalive, Duration::ZERO);
+    assert!(!config.cassandra.nodetool_ssl);
+    for level in ["WARN", "FATAL", "warning", "NOTSET"] {
+        let config = load(&format!("{MINIMAL}[logging]\nlevel = {level}\n")).unwrap();
+        assert_eq!(config.logging.level, level.to_lowercase());
+    }
+}
+
+#[test]
 fn kubernetes_turns_sudo_off_and_names_the_node_after_the_pod() {
     let text = format!("{MINIMAL}fqdn = x\n[kubernetes]\nenabled = true\n");
     let config = load_with(&text, &Overrides::default(), &[("POD_IP", "10.1.2.3")]).unwrap();
@@ -96,9 +177,13 @@ fn kubernetes_turns_sudo_off_and_names_the_node_after_the_pod() {
 
 #[test]
 fn unknown_keys_and_sections_are_named_once_each() {
-    let config = load(&format!("{MINIMAL}buket = x\n[storag]\na = 1\nb = 2\n")).unwrap();
+    let config = load(&format!("{MINIMAL}bucketname = x\n[storag]\na = 1\nb = 2\n")).unwrap();
     assert_eq!(config.values.warnings.len(), 2, "{:?}", config.values.warnings);
-    assert!(config.values.warnings[0].contains("medusa.ini:5") && config.values.warnings[0].contains("buket"));
+    assert!(config.values.warnings[0].contains("medusa.ini:5"), "{:?}", config.values.warnings);
+    assert!(
+        config.values.warnings[0]
+            .ends_with("unknown key bucketname in [storage] is ignored; did you mean bucket_name?")
+    );
     assert!(config.values.warnings[1].contains("[storag]"));
 }
 
@@ -127,9 +212,11 @@ fn bad_configurations_say_what_is_wrong_and_where() {
         let text = error(&format!("{MINIMAL}{line}\n"));
         assert!(text.contains(part), "{line}: {text}");
     }
-    for (line, part) in
-        [("start_cmd = 'open", "balanced quotes"), ("stop_cmd =", "missing"), ("cql_timeout = 0", "above 0")]
-    {
+    for (line, part) in [
+        ("start_cmd = 'open", "balanced quotes"),
+        ("nodetool_ssl = maybe", "True or False"),
+        ("cql_timeout = 0", "above 0"),
+    ] {
         let text = error(&format!("{MINIMAL}[cassandra]\n{line}\n"));
         assert!(text.contains(part), "{line}: {text}");
     }
@@ -137,7 +224,6 @@ fn bad_configurations_say_what_is_wrong_and_where() {
     for (line, part) in [
         ("[monitoring]\nmonitoring_provider = statsd", "one of None, local, dog-statsd, prometheus"),
         ("[monitoring]\nmonitoring_provider = local,", "one of None, local, dog-statsd, prometheus"),
-        ("[monitoring]\nmonitoring_provider =", "one of None, local, dog-statsd, prometheus"),
         ("[monitoring]\nprometheus_textfile = /", "path of a file"),
         ("[hooks]\nafter_backup = 'open", "balanced quotes"),
         ("[hooks]\ntimeout = 0", "above 0"),
@@ -203,4 +289,29 @@ fn the_example_file_agrees_with_the_defaults() {
 fn unknown(ini: &Ini) -> Vec<String> {
     let keys = ini.sections.iter().flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)));
     keys.filter(|(section, key)| keys::find(section, key).is_none()).map(|(s, k)| format!("{s}.{k}")).collect()
+}
+
+#[test]
+fn what_is_not_set_is_left_to_ssh() {
+    let ssh = |lines: &str, overrides: &Overrides| {
+        load_with(&format!("{MINIMAL}[ssh]\n{lines}\n"), overrides, &[("USER", "me")]).unwrap().ssh
+    };
+    let unset = ssh("", &Overrides::default());
+    assert_eq!((unset.username, unset.port, unset.key_file, unset.config_file), (None, None, None, None));
+    assert_eq!((unset.host_key_check, unset.use_sudo), (HostKeyCheck::Yes, true));
+    let set = ssh(
+        "port = 22\nhost_key_check = Accept-New",
+        &Overrides { ssh_username: Some("ops".into()), ..Overrides::default() },
+    );
+    assert_eq!((set.username.as_deref(), set.port), (Some("ops"), Some(22)));
+    assert_eq!(set.host_key_check, HostKeyCheck::AcceptNew);
+    for (line, part) in [
+        ("port = 0", "1 to 65535"),
+        ("port = 70000", "1 to 65535"),
+        ("host_key_check = maybe", "yes, accept-new, no"),
+        ("idle_timeout = 0", "above 0"),
+    ] {
+        let text = error(&format!("{MINIMAL}[ssh]\n{line}\n"));
+        assert!(text.contains(part), "{line}: {text}");
+    }
 }

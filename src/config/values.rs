@@ -10,6 +10,25 @@ use super::ini::Ini;
 use super::keys::{self, KEYS, Key, Kind};
 use super::secret::MASK;
 use super::{ConfigError, Overrides};
+use crate::model::nearest::did_you_mean;
+
+/// Keys of `[cassandra]` that variables of the environment give.
+pub const OF_ENVIRONMENT: [&str; 9] = [
+    "cql_username",
+    "cql_password",
+    "nodetool_username",
+    "nodetool_password",
+    "sstableloader_tspw",
+    "sstableloader_kspw",
+    "resolve_ip_addresses",
+    "cql_k8s_secrets_path",
+    "nodetool_k8s_secrets_path",
+];
+
+/// The variable that gives a key of [`OF_ENVIRONMENT`].
+pub fn variable(key: &str) -> String {
+    format!("MEDUSA_{}", key.to_uppercase())
+}
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,18 +155,8 @@ impl Values {
                 self.set("cassandra", name, value, Origin::Environment(old));
             }
         }
-        for name in [
-            "cql_username",
-            "cql_password",
-            "nodetool_username",
-            "nodetool_password",
-            "sstableloader_tspw",
-            "sstableloader_kspw",
-            "resolve_ip_addresses",
-            "cql_k8s_secrets_path",
-            "nodetool_k8s_secrets_path",
-        ] {
-            let variable = format!("MEDUSA_{}", name.to_uppercase());
+        for name in OF_ENVIRONMENT {
+            let variable = variable(name);
             if let Some(value) = environment.get(&variable) {
                 self.set("cassandra", name, value, Origin::Environment(variable));
             }
@@ -174,9 +183,10 @@ fn from_file_or_default(key: &Key, ini: &Ini, path: &Path) -> Value {
     let of_section = ini.sections.get(key.section).and_then(|section| section.get(key.name));
     // A built-in default hides [DEFAULT], because Medusa writes its defaults into the sections.
     let inherited = || if key.default.is_none() { ini.get(key.section, key.name) } else { None };
-    if let Some(entry) = of_section.or_else(inherited) {
+    let given = of_section.or_else(inherited);
+    if let Some((entry, text)) = given.and_then(|entry| Some((entry, key.meant(&entry.value)?))) {
         let origin = Origin::File { path: path.to_owned(), line: entry.line };
-        return Value { text: Some(entry.value.clone()), origin };
+        return Value { text: Some(text.to_owned()), origin };
     }
     match key.default {
         Some(default) => Value { text: Some(default.to_owned()), origin: Origin::Default },
@@ -193,8 +203,10 @@ fn unknown_keys(ini: &Ini, path: &Path) -> Vec<String> {
         }
         for (name, entry) in entries {
             if keys::find(section, name).is_none() {
+                let known = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
+                let meant = did_you_mean(name, known).map(|meant| format!("; {meant}")).unwrap_or_default();
                 warnings.push(format!(
-                    "{}:{}: unknown key {name} in [{section}] is ignored",
+                    "{}:{}: unknown key {name} in [{section}] is ignored{meant}",
                     path.display(),
                     entry.line
                 ));

@@ -27,11 +27,30 @@ const AFTERMATH: Duration = Duration::from_millis(300);
 pub struct Invocation {
     pub program: String,
     pub arguments: Vec<String>,
+    /// Variables that it gets beside ours.
+    pub environment: Vec<(String, String)>,
+    /// Its children end with it when nobody waits for it any more.
+    pub is_bound: bool,
 }
 
 impl Invocation {
     pub fn new(program: impl Into<String>, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { program: program.into(), arguments: arguments.into_iter().map(Into::into).collect() }
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { program: program.into(), arguments, environment: Vec::new(), is_bound: false }
+    }
+
+    /// For programs that start others and leave none behind: whoever stops waiting ends them all.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.is_bound = true;
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// From words, the first of which is the program.
@@ -99,6 +118,7 @@ impl Invocation {
         }
         let mut child = command
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -109,6 +129,7 @@ impl Invocation {
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let (stdout, reading_stdout) = Tail::follow(child.stdout.take());
         let (stderr, reading_stderr) = Tail::follow(child.stderr.take());
+        let mut bound = Group(group.filter(|_| self.is_bound));
         let Ok(status) = timeout(deadline, child.wait()).await else {
             if let Some(group) = group {
                 // Its children would go on without it.
@@ -116,6 +137,7 @@ impl Invocation {
             }
             return Err(ExecError::Deadline { program: self.program.clone(), deadline });
         };
+        bound.0 = None;
         let status = status.map_err(failed)?;
         for mut reading in [reading_stdout, reading_stderr] {
             if timeout(AFTERMATH, &mut reading).await.is_err() {
@@ -132,13 +154,24 @@ impl Invocation {
     }
 }
 
+/// Ends a process group when it is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
 /// The end of what a pipe brought so far.
 #[derive(Debug, Clone, Default)]
-struct Tail(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Tail(Arc<Mutex<Vec<u8>>>);
 
 impl Tail {
     /// Reads in the background until the pipe is closed.
-    fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> (Self, JoinHandle<()>) {
+    pub(super) fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> (Self, JoinHandle<()>) {
         let tail = Self::default();
         let kept = tail.clone();
         let reading = tokio::spawn(async move {
@@ -160,19 +193,21 @@ impl Tail {
         }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 }
 
 /// The line of an output that says what went wrong: the first one that says so itself, else the last one.
-fn telling_line(output: &str) -> Option<String> {
+pub(super) fn telling_line(output: &str) -> Option<String> {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
     let names_it = |line: &&str| {
         let line = line.to_lowercase();
         line.starts_with("error") || line.starts_with("nodetool:") || line.contains("exception")
     };
-    lines().find(names_it).or_else(|| lines().next_back()).map(str::to_owned)
+    // Java wraps its exceptions; the innermost cause comes last.
+    let cause = lines().filter_map(|line| line.strip_prefix("Caused by: ")).next_back();
+    cause.or_else(|| lines().find(names_it)).or_else(|| lines().next_back()).map(str::to_owned)
 }
 
 fn is_noise(line: &str) -> bool {
@@ -184,6 +219,14 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn the_innermost_cause_of_java_is_told() {
+        let output = "error: Could not load\njava.lang.RuntimeException: outer\n\tat a.b\nCaused by: java.io.IOException: middle\n\
+                      \tat c.d\nCaused by: java.net.ConnectException: refused\n\t... 5 more\n";
+        assert_eq!(telling_line(output).as_deref(), Some("java.net.ConnectException: refused"));
+        assert_eq!(telling_line("error: no\nlast").as_deref(), Some("error: no"));
+    }
 
     fn shell(script: &str) -> Invocation {
         Invocation::new("/bin/sh", ["-c", script])

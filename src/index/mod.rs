@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::error::{Failure, one_line};
 use crate::model::backups::BackupMode;
+use crate::model::look::Look;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::summary::{HostsDigest, Summary};
@@ -68,21 +69,25 @@ pub struct IndexReport {
 /// Rebuilds the caches of all nodes of the bucket. With `dry_run`, only says what is wrong with them.
 pub async fn rebuild(context: &Context, dry_run: bool) -> anyhow::Result<IndexReport> {
     let storage = &context.storage;
-    let index = read_index(storage).await?;
-    let mut nodes: BTreeSet<Fqdn> = storage.nodes().await?.into_iter().collect();
+    let index = context.interrupt.or(read_index(storage)).await?;
+    let mut nodes: BTreeSet<Fqdn> = context.interrupt.or(storage.nodes()).await?.into_iter().collect();
     nodes.extend(index.keys().cloned());
     let mut report = IndexReport { dry_run, nodes: BTreeMap::new() };
+    let transfer = context.monitor.count("nodes", nodes.len());
     for fqdn in nodes {
         let rebuilt = purge::hold(context, &fqdn, Work::BuildIndex, dry_run, async |_| {
             let entries = index.get(&fqdn).cloned().unwrap_or_default();
-            Rebuild { storage, fqdn: &fqdn, dry_run }.node(entries).await
+            // In here, so that the lease is given back after a signal, too.
+            context.interrupt.or(Rebuild { storage, fqdn: &fqdn, dry_run }.node(entries)).await
         });
         let changes = match rebuilt.await {
             Ok(changes) => changes,
+            Err(error) if context.interrupt.is_raised() => return Err(error),
             // One node does not keep the others from being rebuilt.
             Err(error) => NodeChanges { problems: vec![one_line(&error)], ..NodeChanges::default() },
         };
         report.nodes.insert(fqdn, changes);
+        transfer.counters.add_file();
     }
     Ok(report)
 }
@@ -171,6 +176,9 @@ impl Rebuild<'_> {
         let Entries { entries, summaries } = index;
         let (storage, fqdn, name) = (self.storage, self.fqdn, &state.name);
         let Some(backup) = state.backup() else { anyhow::bail!("it has a manifest, but schema.cql is missing") };
+        if state.manifest.is_none() {
+            self.expect_unfinished(name, entries).await?;
+        }
         let read = async |meta| storage.read(&storage.layout().meta(fqdn, name, meta)).await;
         let Some(tokenmap) = read(Meta::Tokenmap).await? else {
             // A backup that has just begun. Medusa knows a backup by the token map in the index, so it must not be incomplete.
@@ -225,6 +233,29 @@ impl Rebuild<'_> {
             changes.add(self.bring(storage.layout().index_entry(name, fqdn, kind), content).await?);
         }
         Ok(changes)
+    }
+
+    /// Fails if the index knows of an end of a backup that has no manifest. What the index holds then may be all that is left of
+    /// the manifest, and it keeps purges from deleting the files of the backup.
+    async fn expect_unfinished(self, name: &BackupName, entries: &[(ObjectKey, IndexKind)]) -> anyhow::Result<()> {
+        let (mut copy, mut is_finished) = (None, false);
+        for (key, kind) in
+            entries.iter().filter(|(_, kind)| matches!(kind, IndexKind::Manifest | IndexKind::Finished(_)))
+        {
+            // The index was read before the lease was ours; the backup may have been deleted and begun again since.
+            if self.storage.head(key).await?.is_some() {
+                is_finished = true;
+                copy = copy.or((*kind == IndexKind::Manifest).then_some(key));
+            }
+        }
+        let manifest = self.storage.layout().meta(self.fqdn, name, Meta::Manifest);
+        let delete =
+            format!("medusa --fqdn {} delete-backup --backup-name {name} removes what is left of it", self.fqdn);
+        match copy {
+            Some(copy) => anyhow::bail!("its manifest is missing: copy {copy} to {manifest}, or {delete}"),
+            None if is_finished => anyhow::bail!("its manifest is missing, and the index has no copy of it: {delete}"),
+            None => Ok(()),
+        }
     }
 
     /// Whether a manifest is that of a differential backup, whatever its marker says: `build-index` of cassandra-medusa loses
@@ -311,18 +342,18 @@ fn is_storage_error(error: &anyhow::Error) -> bool {
 }
 
 impl IndexReport {
-    pub fn text(&self) -> String {
+    pub fn text(&self, look: Look) -> String {
         let (written, removed) = if self.dry_run { ("to write", "to remove") } else { ("written", "removed") };
         let mut text = String::new();
         for (fqdn, node) in &self.nodes {
-            let _ = writeln!(
-                text,
+            let line = format!(
                 "{fqdn}: {}, {} {written}, {} {removed}, {} unchanged",
                 counted(node.backups, "backup"),
                 counted(node.written.len() as u64, "object"),
                 node.removed.len(),
                 node.unchanged,
             );
+            text.push_str(&look.folded(&line, 2));
             for (verb, keys) in [(written, &node.written), (removed, &node.removed)] {
                 for key in keys {
                     let _ = writeln!(text, "  {verb:<10} {key}");

@@ -46,13 +46,18 @@ async fn p3_what_cannot_be_read_is_not_taken_for_gone() {
     let made = Made::new();
     made.backup("b1", 3, &[KEY]);
     made.backup("b2", 2, &[KEY]);
-    let before = made.keys();
+    // The made-up summary of b2 is not what its manifest says: it may be replaced, but not be missing.
+    let of_b2 = |key: &String| key.starts_with("index/summaries/b2/n1_");
+    let before: Vec<_> = made.keys().into_iter().filter(|key| !of_b2(key)).collect();
     for meta in ["manifest.json", "tokenmap.json", "schema.cql"] {
         let end = format!("n1/b1/meta/{meta}");
         let deny: Hook = Box::new(move |path| (path.as_ref() == end).then(|| denied(path)));
         let report = rebuild(&made.hooked(deny, nothing()).await, false).await.unwrap();
         assert!(report.failure().unwrap().details[0].contains("403 Forbidden"), "{meta}");
-        assert!(before.is_subset(&made.keys()), "{meta}");
+        let keys = made.keys();
+        let gone: Vec<_> = before.iter().filter(|key| !keys.contains(*key)).collect();
+        assert!(gone.is_empty(), "{meta}: {gone:?}");
+        assert!(keys.iter().any(of_b2), "{meta}: {keys:?}");
     }
     // Damaged in the bucket itself, one backup does not keep the others from being rebuilt.
     std::fs::remove_file(made.file("n1/b1/meta/schema.cql")).unwrap();
@@ -65,12 +70,51 @@ async fn p3_what_cannot_be_read_is_not_taken_for_gone() {
 }
 
 #[tokio::test]
+async fn p3_the_last_copy_of_a_lost_manifest_stays() {
+    let made = Made::new();
+    made.backup("b1", 3, &[KEY]);
+    std::fs::remove_file(made.file("n1/b1/meta/manifest.json")).unwrap();
+    let (copy, manifest) = ("index/backup_index/b1/manifest_n1.json", "n1/b1/meta/manifest.json");
+    let before = made.keys();
+    let report = rebuild(&made.context().await, false).await.unwrap();
+    let problem = &report.failure().unwrap().details[0];
+    assert!(problem.contains(&format!("copy {copy} to {manifest}, or medusa --fqdn n1 delete-backup")), "{problem}");
+    assert_eq!(made.keys(), before);
+    // The way out that it names.
+    std::fs::copy(made.file(copy), made.file(manifest)).unwrap();
+    assert!(rebuild(&made.context().await, false).await.unwrap().failure().is_none());
+    std::fs::remove_file(made.file(manifest)).unwrap();
+    std::fs::remove_file(made.file(copy)).unwrap();
+    let report = rebuild(&made.context().await, false).await.unwrap();
+    assert!(report.failure().unwrap().details[0].contains("the index has no copy"));
+    assert!(made.keys().iter().any(|key| key.contains("/b1/finished_n1_")));
+}
+
+#[tokio::test]
 async fn a_backup_that_has_just_begun_is_not_put_into_the_index() {
     let made = Made::new();
     made.put("n1/b1/meta/schema.cql", "schema", 0);
     let report = rebuild(&made.context().await, false).await.unwrap();
     assert_eq!((of(&report, "n1").backups, of(&report, "n1").written.len()), (1, 0));
     assert_eq!(made.keys().into_iter().collect::<Vec<_>>(), ["n1/b1/meta/schema.cql"]);
+}
+
+#[tokio::test]
+async fn p2_a_signal_gives_the_lease_back() {
+    let made = Made::new();
+    made.backup("b1", 3, &[KEY]);
+    let interrupt = crate::interrupt::Interrupt::default();
+    let signal = interrupt.clone();
+    let raise: Hook = Box::new(move |path| {
+        if path.as_ref().ends_with("b1/meta/tokenmap.json") {
+            signal.raise(15);
+        }
+        None
+    });
+    let context = Context { interrupt, ..made.hooked(raise, nothing()).await };
+    let error = rebuild(&context, false).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<Failure>().unwrap().kind.exit_code(), 143);
+    assert!(!made.keys().iter().any(|key| key.starts_with("index/leases/")), "{:?}", made.keys());
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::error::Failure;
 use crate::model::backups::{ClusterBackup, NodeBackup, ServerVersion};
+use crate::model::units::counted;
 use crate::monitor::Amount;
 use crate::storage::Storage;
 use crate::storage::backups::Memory;
@@ -25,7 +26,8 @@ pub struct NodeContents {
 /// Of the nodes of one backup, by the name of their folder.
 pub type Contents = BTreeMap<String, NodeContents>;
 
-/// The contents of each of the backups. Unfinished node backups hold nothing.
+/// The contents of each of the backups. Unfinished node backups hold nothing, and those that have lost their manifest are not
+/// there.
 pub async fn contents(storage: &Storage, backups: &[ClusterBackup]) -> anyhow::Result<Vec<Contents>> {
     let memory = Memory::new(MEMORY);
     let nodes = backups
@@ -40,17 +42,37 @@ pub async fn contents(storage: &Storage, backups: &[ClusterBackup]) -> anyhow::R
                     num_objects: summary.num_objects,
                     size: summary.size,
                 },
-                None => without_summary(storage, node, &memory).await?,
+                None => match without_summary(storage, node, &memory).await? {
+                    Some(held) => held,
+                    None => return Ok(None),
+                },
             };
-            anyhow::Ok((number, node.fqdn.to_string(), held))
+            anyhow::Ok(Some((number, node.fqdn.to_string(), held)))
         })
         .buffer_unordered(storage.requests_in_flight());
     let mut contents = vec![Contents::new(); backups.len()];
-    while let Some((number, fqdn, held)) = found.try_next().await? {
-        contents[number].insert(fqdn, held);
+    while let Some(held) = found.try_next().await? {
+        if let Some((number, fqdn, held)) = held {
+            contents[number].insert(fqdn, held);
+        }
     }
     drop(found);
     Ok(contents)
+}
+
+/// What keeps a listing from being whole: the finished node backups of which nobody knows what they hold.
+pub fn failure<'a>(listed: impl IntoIterator<Item = (&'a ClusterBackup, &'a Contents)>) -> Option<Failure> {
+    let mut lost = Vec::new();
+    for (backup, contents) in listed {
+        let finished = backup.nodes.iter().filter(|node| node.finished.is_some());
+        lost.extend(finished.filter(|node| !contents.contains_key(node.fqdn.as_str())));
+    }
+    if lost.is_empty() {
+        return None;
+    }
+    let message = format!("what {} holds is not known", counted(lost.len() as u64, "node backup"));
+    let details = lost.iter().map(|node| format!("backup {} of {} has lost its manifest", node.name, node.fqdn));
+    Some(Failure::problems(message).details(details).hint("medusa verify --repository tells what is left of it"))
 }
 
 /// The same of one backup.
@@ -68,12 +90,16 @@ pub fn complete(backup: &ClusterBackup, contents: &Contents) -> Amount {
     })
 }
 
-async fn without_summary(storage: &Storage, node: &NodeBackup, memory: &Memory) -> anyhow::Result<NodeContents> {
+/// `None`: it was finished, and its manifest is gone.
+async fn without_summary(
+    storage: &Storage,
+    node: &NodeBackup,
+    memory: &Memory,
+) -> anyhow::Result<Option<NodeContents>> {
     let version = storage.server_version(&node.fqdn, &node.name).await?;
     if node.finished.is_none() {
-        return Ok(NodeContents { version, ..NodeContents::default() });
+        return Ok(Some(NodeContents { version, ..NodeContents::default() }));
     }
     let totals = storage.manifest_totals(&node.fqdn, &node.name, memory).await?;
-    let totals = totals.with_context(|| format!("backup {} of {} has lost its manifest", node.name, node.fqdn))?;
-    Ok(NodeContents { version, num_objects: totals.objects, size: totals.bytes })
+    Ok(totals.map(|totals| NodeContents { version, num_objects: totals.objects, size: totals.bytes }))
 }

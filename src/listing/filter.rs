@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
 
 use crate::model::backups::ClusterBackup;
 use crate::model::names::Fqdn;
 
-/// A moment: a date, a date with a time (both of this host's time zone), or an age as `90m`, `36h`, `7d`, `4w`.
+/// A moment: a date, a date with a time (both of the time zone of `now`), or an age as `90m`, `36h`, `7d`, `4w`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
     At(NaiveDateTime),
@@ -46,7 +46,7 @@ impl FromStr for Since {
 
 impl Since {
     /// Unix seconds. Of an hour that comes twice, the first one counts; one that was left out begins when it would have ended.
-    fn timestamp(self, now: DateTime<Local>) -> i64 {
+    fn timestamp<Z: TimeZone>(self, now: &DateTime<Z>) -> i64 {
         match self {
             Self::Ago(age) => now.timestamp().saturating_sub(age.num_seconds()),
             Self::At(at) => {
@@ -72,7 +72,7 @@ pub struct Filter {
 
 impl Filter {
     /// `backups` by start time, and so is what is left of them.
-    pub fn apply(&self, backups: &mut Vec<ClusterBackup>, now: DateTime<Local>) {
+    pub fn apply<Z: TimeZone>(&self, backups: &mut Vec<ClusterBackup>, now: &DateTime<Z>) {
         let since = self.since.map(|since| since.timestamp(now));
         backups.retain(|backup| {
             self.node.as_ref().is_none_or(|node| backup.node(node.as_str()).is_some())
@@ -87,6 +87,8 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Local;
+
     use super::*;
     use crate::model::backups::{BackupMode, NodeBackup};
     use crate::model::names::BackupName;
@@ -117,7 +119,7 @@ mod tests {
             backup("b3", "n10", NOW - 60, true),
             backup("b4", "n1", NOW - 30, true),
         ];
-        filter.apply(&mut backups, now());
+        filter.apply(&mut backups, &now());
         backups.iter().map(|backup| backup.name.to_string()).collect()
     }
 
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn moments_are_dates_times_and_ages() {
-        let at = |text: &str| text.parse::<Since>().map(|since| since.timestamp(now()));
+        let at = |text: &str| text.parse::<Since>().map(|since| since.timestamp(&now()));
         let local = |text: &str| {
             let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
             Local.from_local_datetime(&naive).earliest().unwrap().timestamp()

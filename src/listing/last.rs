@@ -9,7 +9,7 @@ use super::contents::{self, Contents};
 use super::render::on_a_line;
 use crate::model::backups::{ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::units::medusa_size;
+use crate::model::units::medusa_binary_size;
 use crate::monitor::Amount;
 use crate::storage::Storage;
 
@@ -110,6 +110,6 @@ fn latest_text(backup: &ClusterBackup, contents: &Contents) -> String {
         }
     }
     let Amount { files, bytes } = contents::complete(backup, contents);
-    let _ = writeln!(text, "- Total size: {}\n- Total files: {files}", medusa_size(bytes));
+    let _ = writeln!(text, "- Total size: {}\n- Total files: {files}", medusa_binary_size(bytes));
     text
 }

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod hosts;
 pub mod last;
 pub mod render;
+pub mod suggest;
 
 use std::collections::BTreeMap;
 

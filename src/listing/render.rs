@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::contents::{self, Contents};
 use crate::model::backups::{ClusterBackup, NodeBackup};
-use crate::model::units::{local_time, medusa_size};
+use crate::model::units::{medusa_size, time};
 use crate::monitor::Amount;
 
 /// `list-backups`.
@@ -15,9 +15,9 @@ pub fn list_text(backups: &[ClusterBackup]) -> String {
     for backup in backups {
         let finished = backup.finished().map_or_else(
             || format!("Incomplete [{} of {} nodes finished]", backup.complete_nodes().len(), backup.hosts.len()),
-            local_time,
+            time,
         );
-        let _ = writeln!(text, "{} (started: {}, finished: {finished})", backup.name, local_time(backup.started()));
+        let _ = writeln!(text, "{} (started: {}, finished: {finished})", backup.name, time(backup.started()));
     }
     if backups.iter().any(|backup| backup.finished().is_none()) {
         text.push_str(
@@ -30,8 +30,8 @@ pub fn list_text(backups: &[ClusterBackup]) -> String {
 /// `status`.
 pub fn status_text(backup: &ClusterBackup, contents: &Contents) -> String {
     let mut text = format!("{}{}\n", backup.name, if backup.is_complete() { "" } else { " [Incomplete!]" });
-    let finished = backup.finished().map_or_else(|| "never".to_owned(), local_time);
-    let _ = writeln!(text, "- Started: {}, Finished: {finished}", local_time(backup.started()));
+    let finished = backup.finished().map_or_else(|| "never".to_owned(), time);
+    let _ = writeln!(text, "- Started: {}, Finished: {finished}", time(backup.started()));
     let (complete, incomplete, missing) = (backup.complete_nodes(), backup.incomplete_nodes(), backup.missing_nodes());
     let _ = writeln!(
         text,
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn an_incomplete_backup_is_told_line_by_line() {
-        let (started, text) = (local_time(1_795_229_920), list_text(&[backup(Some(1_795_229_921))]));
+        let (started, text) = (time(1_795_229_920), list_text(&[backup(Some(1_795_229_921))]));
         assert_eq!(
             text,
             format!(

@@ -20,6 +20,15 @@ pub const DIGEST: &str = "Digest.crc32";
 /// The component that lists the others.
 pub const TOC: &str = "TOC.txt";
 
+/// Without these nobody can read the rows of an SSTable, by its format.
+const NEEDED: [(&str, &[&str]); 2] =
+    [("big", &["Statistics.db", "Index.db"]), ("bti", &["Statistics.db", "Partitions.db", "Rows.db"])];
+/// What else Cassandra writes with every SSTable, by its format, and one of the last two.
+const USUAL: [(&str, &[&str]); 2] =
+    [("big", &["Filter.db", "Summary.db", DIGEST, TOC]), ("bti", &["Filter.db", DIGEST, TOC])];
+const COMPRESSION: &str = "CompressionInfo.db";
+const CHECKSUMS: &str = "CRC.db";
+
 impl<'a> SstableFile<'a> {
     /// `None` for what is no SSTable component.
     pub fn parse(name: &'a str) -> Option<Self> {
@@ -45,10 +54,40 @@ impl<'a> SstableFile<'a> {
         }
     }
 
+    /// `big` or `bti`; another text for names of 2.1 and older.
+    fn format(&self) -> &'a str {
+        self.sstable.rsplit('-').next().unwrap_or_default()
+    }
+
+    /// The components that must be beside `Data.db`, whatever TOC.txt says.
+    pub fn needed(&self) -> &'static [&'static str] {
+        NEEDED.iter().find(|(format, _)| *format == self.format()).map_or(&["Statistics.db"], |(_, needed)| needed)
+    }
+
+    /// Whether everything is there that Cassandra writes with every SSTable: then TOC.txt can name nothing else that is needed.
+    pub fn is_usual(&self, is_there: impl Fn(&str) -> bool) -> bool {
+        let usual = USUAL.iter().find(|(format, _)| *format == self.format());
+        usual.is_some_and(|(_, usual)| usual.iter().all(|component| is_there(component)))
+            && (is_there(COMPRESSION) || is_there(CHECKSUMS))
+    }
+
     /// The name of another component of the same SSTable.
     pub fn sibling(&self, component: &str) -> String {
         format!("{}-{component}", self.sstable)
     }
+}
+
+/// Whether a component belongs to an SSTable from its beginning to its end. Those of indexes come and go.
+pub fn is_own(component: &str) -> bool {
+    is_rebuilt(component)
+        || component == DATA
+        || component == COMPRESSION
+        || NEEDED.iter().any(|(_, needed)| needed.contains(&component))
+}
+
+/// Whether Cassandra goes on without this component, if it has lost it.
+pub fn is_rebuilt(component: &str) -> bool {
+    component.starts_with("Digest.") || ["Filter.db", "Summary.db", CHECKSUMS].contains(&component)
 }
 
 #[cfg(test)]

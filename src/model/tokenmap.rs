@@ -73,9 +73,11 @@ impl Tokens {
     }
 }
 
+/// Whether it is a number in JSON. A byte string such as `0012` is none.
 fn is_number(token: &str) -> bool {
     let digits = token.strip_prefix('-').unwrap_or(token);
-    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+    let has_leading_zero = digits.len() > 1 && digits.starts_with('0');
+    !digits.is_empty() && !has_leading_zero && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 impl Serialize for Tokens {
@@ -141,6 +143,8 @@ mod tests {
         assert_eq!(map.hosts["n"].rack, None);
         assert_eq!(map.hosts["m"].tokens.to_python(), "['00ff']");
         assert!(Tokenmap::parse(br#"{"n": {"tokens": [{}], "is_up": true}}"#).is_err());
+        let bytes = br#"{"n": {"tokens": ["0012"], "is_up": true}}"#;
+        assert_eq!(Tokenmap::parse(bytes).unwrap().to_bytes().unwrap(), bytes);
         assert!(Tokenmap::parse(b"[]").is_err());
     }
 

@@ -1,8 +1,9 @@
 //! Sizes, counts and durations, as people read and write them.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use chrono::{Local, TimeZone as _};
+use chrono::{DateTime, Local, TimeZone, Utc};
 
 /// A size in Medusa's own texts: steps of 1024 with the labels B, KB, MB, GB, TB.
 pub fn medusa_size(bytes: u64) -> String {
@@ -10,6 +11,19 @@ pub fn medusa_size(bytes: u64) -> String {
     let step = (0..LABELS.len()).find(|step| bytes >> (step * 10) < 1024).unwrap_or(LABELS.len() - 1);
     #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
     let value = bytes as f64 / (1_u64 << (step * 10)) as f64;
+    format!("{value:.2} {}", LABELS[step])
+}
+
+/// A size in Medusa's report of the last backup, which alone has the labels KiB, MiB and so on.
+pub fn medusa_binary_size(bytes: u64) -> String {
+    const LABELS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+    let mut value = bytes as f64;
+    let mut step = 0;
+    while value >= 1024.0 && step + 1 < LABELS.len() {
+        value /= 1024.0;
+        step += 1;
+    }
     format!("{value:.2} {}", LABELS[step])
 }
 
@@ -61,10 +75,58 @@ pub fn clock(duration: Duration) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// Unix seconds as Medusa prints them: local time.
-pub fn local_time(seconds: i64) -> String {
-    let time = Local.timestamp_opt(seconds, 0).single();
-    time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+/// The time zone of what people read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Zone {
+    /// Of this host, as Medusa.
+    #[default]
+    Local,
+    Utc,
+}
+
+/// Like the zone of the host, it is the same for the whole process.
+static CHOSEN: OnceLock<Zone> = OnceLock::new();
+
+impl Zone {
+    /// Chooses the zone of the process. The first choice counts.
+    pub fn choose(self) {
+        let _ = CHOSEN.set(self);
+    }
+
+    pub fn chosen() -> Self {
+        CHOSEN.get().copied().unwrap_or_default()
+    }
+
+    /// A moment in a format of `chrono`.
+    pub fn format<T: TimeZone>(self, time: &DateTime<T>, format: &str) -> String {
+        match self {
+            Self::Local => time.with_timezone(&Local).format(format).to_string(),
+            Self::Utc => time.with_timezone(&Utc).format(format).to_string(),
+        }
+    }
+
+    /// Unix seconds as Medusa prints them.
+    pub fn time(self, seconds: i64) -> String {
+        let time = DateTime::from_timestamp(seconds, 0);
+        time.map_or_else(|| seconds.to_string(), |time| self.format(&time, "%Y-%m-%d %H:%M:%S"))
+    }
+}
+
+/// Unix seconds as Medusa prints them, in the chosen zone.
+pub fn time(seconds: i64) -> String {
+    Zone::chosen().time(seconds)
+}
+
+/// `started 2026-04-12 01:00:04, finished 01:02:51 (2 min 47 s)`: for who reads it days later. `began`: Unix seconds.
+pub fn span(zone: Zone, began: i64, duration: Duration) -> String {
+    let ended = began.saturating_add(i64::try_from(duration.as_secs()).unwrap_or_default());
+    let (from, to) = (zone.time(began), zone.time(ended));
+    // The day is not said twice.
+    let to = match (from.split_once(' '), to.split_once(' ')) {
+        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
+        _ => to,
+    };
+    format!("started {from}, finished {to} ({})", took(duration))
 }
 
 /// Bytes per second, as a size.
@@ -136,6 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn medusas_report_has_binary_labels() {
+        // Taken from medusa.report_latest.human_readable_size of 0.31.0.
+        for (bytes, text) in [
+            (0, "0.00 B"),
+            (1023, "1023.00 B"),
+            (1024, "1.00 KiB"),
+            (1_048_575, "1024.00 KiB"),
+            (1_288_490_188, "1.20 GiB"),
+            (1 << 50, "1.00 PiB"),
+            (u64::MAX, "16.00 EiB"),
+        ] {
+            assert_eq!(medusa_binary_size(bytes), text);
+        }
+    }
+
+    #[test]
     fn sizes_counts_and_times_read_well() {
         assert_eq!(size(5), "5 B");
         assert_eq!(size(40_909_563_494), "38.1 GiB");
@@ -151,6 +229,17 @@ mod tests {
         assert_eq!(clock(Duration::from_secs(29)), "0:29");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
         assert_eq!(rate(1 << 30, Duration::from_secs(2)), "512.0 MiB/s");
+    }
+
+    #[test]
+    fn times_are_those_of_the_zone() {
+        assert_eq!(Zone::Utc.time(1_795_229_920), "2026-11-21 02:58:40");
+        let local = Local.timestamp_opt(1_795_229_920, 0).unwrap().format("%Y-%m-%d %H:%M:%S").to_string();
+        assert_eq!(Zone::Local.time(1_795_229_920), local);
+        assert_eq!(Zone::Utc.time(i64::MAX), i64::MAX.to_string());
+        let within = |seconds| span(Zone::Utc, 1_795_229_920, Duration::from_secs(seconds));
+        assert_eq!(within(167), "started 2026-11-21 02:58:40, finished 03:01:27 (2 min 47 s)");
+        assert_eq!(within(90_000), "started 2026-11-21 02:58:40, finished 2026-11-22 03:58:40 (25 h 0 min)");
     }
 
     #[test]

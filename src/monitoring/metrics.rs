@@ -29,6 +29,7 @@ const NODE: &str = "medusa-node-backup";
 const CLUSTER: &str = "medusa-cluster-backup";
 const PURGE: &str = "medusa-purge";
 const RESTORE: &str = "medusa-node-restore";
+const CLUSTER_RESTORE: &str = "medusa-cluster-restore";
 const COMMAND: &str = "medusa-command";
 
 pub static BACKUP_DURATION: Metric = medusas((NODE, "backup-duration")).and(
@@ -55,6 +56,12 @@ pub static BACKUP_FINISHED: Metric = ours(
     "medusa_backup_finished_timestamp_seconds",
     "When the last backup that this node finished was finished, in Unix time.",
 );
+
+pub static CLUSTER_BACKUP_DURATION: Metric = medusas((CLUSTER, "cluster-backup-duration")).and(
+    "medusa_cluster_backup_duration_seconds",
+    "How long the last backup of all nodes took, in the run that finished it.",
+);
+pub static CLUSTER_BACKUP_ERROR: Metric = medusas((CLUSTER, "cluster-backup-error"));
 
 pub static PURGE_ERROR: Metric = medusas((NODE, "purge-error"));
 pub static DECOMMISSIONED_PURGE_ERROR: Metric = medusas(("medusa-decommissioned-node-backup", "purge-error"));
@@ -102,6 +109,12 @@ pub static RESTORE_DOWNLOADED: Metric = ours(
     "What the last successful restore of this node had to move.",
 );
 
+pub static CLUSTER_RESTORE_DURATION: Metric = medusas((CLUSTER_RESTORE, "restore-duration")).and(
+    "medusa_cluster_restore_duration_seconds",
+    "How long the last restore of the cluster took that restored at least one node.",
+);
+pub static CLUSTER_RESTORE_ERROR: Metric = medusas((CLUSTER_RESTORE, "restore-error"));
+
 pub static NODE_AGE: Metric = medusas((NODE, "seconds-since-backup"));
 pub static CLUSTER_AGE: Metric = medusas((CLUSTER, "seconds-since-backup"));
 pub static COMPLETE_NODES: Metric = medusas((CLUSTER, "complete-backups-node-count"))
@@ -142,7 +155,7 @@ pub static COMMAND_LAST_RUN: Metric = ours(
 );
 
 /// All of them.
-pub static METRICS: [&Metric; 33] = [
+pub static METRICS: [&Metric; 37] = [
     &BACKUP_DURATION,
     &BACKUP_SIZE,
     &BACKUP_ERROR,
@@ -150,6 +163,8 @@ pub static METRICS: [&Metric; 33] = [
     &BACKUP_UPLOADED_SIZE,
     &BACKUP_UPLOADED_FILES,
     &BACKUP_FINISHED,
+    &CLUSTER_BACKUP_DURATION,
+    &CLUSTER_BACKUP_ERROR,
     &PURGE_ERROR,
     &DECOMMISSIONED_PURGE_ERROR,
     &DELETE_ERROR,
@@ -163,6 +178,8 @@ pub static METRICS: [&Metric; 33] = [
     &RESTORE_ERROR,
     &RESTORE_DOWN,
     &RESTORE_DOWNLOADED,
+    &CLUSTER_RESTORE_DURATION,
+    &CLUSTER_RESTORE_ERROR,
     &NODE_AGE,
     &CLUSTER_AGE,
     &COMPLETE_NODES,

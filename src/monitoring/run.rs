@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::metrics::{
     BACKUP_DURATION, BACKUP_ERROR, BACKUP_FILES, BACKUP_FINISHED, BACKUP_SIZE, BACKUP_UPLOADED_FILES,
-    BACKUP_UPLOADED_SIZE, CLUSTER_AGE, COMMAND_DURATION, COMMAND_EXIT_CODE, COMMAND_LAST_RUN, COMMAND_SUCCESS,
-    COMPLETE_LAST, COMPLETE_NODES, DECOMMISSIONED_PURGE_ERROR, DELETE_ERROR, INCOMPLETE_NODES, MISSING_NODES, Metric,
-    NODE_AGE, NODE_LAST, PURGE_BACKUPS, PURGE_ERROR, PURGE_FREED, PURGE_KEPT, PURGE_OBJECTS, REPOSITORY_PROBLEMS,
-    RESTORE_DOWN, RESTORE_DOWNLOADED, RESTORE_DURATION, RESTORE_ERROR, TOTAL_FILES, TOTAL_SIZE, VERIFY_PROBLEMS,
+    BACKUP_UPLOADED_SIZE, CLUSTER_AGE, CLUSTER_BACKUP_DURATION, CLUSTER_BACKUP_ERROR, CLUSTER_RESTORE_DURATION,
+    CLUSTER_RESTORE_ERROR, COMMAND_DURATION, COMMAND_EXIT_CODE, COMMAND_LAST_RUN, COMMAND_SUCCESS, COMPLETE_LAST,
+    COMPLETE_NODES, DECOMMISSIONED_PURGE_ERROR, DELETE_ERROR, INCOMPLETE_NODES, MISSING_NODES, Metric, NODE_AGE,
+    NODE_LAST, PURGE_BACKUPS, PURGE_ERROR, PURGE_FREED, PURGE_KEPT, PURGE_OBJECTS, REPOSITORY_PROBLEMS, RESTORE_DOWN,
+    RESTORE_DOWNLOADED, RESTORE_DURATION, RESTORE_ERROR, TOTAL_FILES, TOTAL_SIZE, VERIFY_PROBLEMS,
 };
 use super::{Measurement, Subject, Value};
 use crate::monitor::Amount;
@@ -38,9 +39,19 @@ pub enum Facts {
         /// Of a finished one.
         done: Option<Backup>,
     },
+    ClusterBackup {
+        name: String,
+        /// How long it took, if all hosts finished it.
+        done: Option<Duration>,
+    },
     Restore {
         name: String,
         done: Option<Restore>,
+    },
+    ClusterRestore {
+        name: String,
+        /// How long it took. `None`: no node was restored.
+        done: Option<Duration>,
     },
     Verify {
         /// `None`: several backups.
@@ -108,9 +119,19 @@ impl Run<'_> {
     /// In Medusa's order, ours after Medusa's. What this run does not know is left out.
     pub fn measurements(&self) -> Vec<Measurement> {
         let mut measured = match self.facts {
-            Facts::Nothing | Facts::Backup { done: None, .. } | Facts::Restore { done: None, .. } => Vec::new(),
+            Facts::Nothing
+            | Facts::Backup { done: None, .. }
+            | Facts::ClusterBackup { done: None, .. }
+            | Facts::Restore { done: None, .. }
+            | Facts::ClusterRestore { done: None, .. } => Vec::new(),
+            Facts::ClusterBackup { name, done: Some(took) } => {
+                vec![of(&CLUSTER_BACKUP_DURATION, *took, &Subject::Backup(name.clone()))]
+            }
             Facts::Backup { name, done: Some(backup) } => backup.measurements(name),
             Facts::Restore { name, done: Some(restore) } => restore.measurements(name),
+            Facts::ClusterRestore { name, done: Some(took) } => {
+                vec![of(&CLUSTER_RESTORE_DURATION, *took, &Subject::Backup(name.clone()))]
+            }
             Facts::Verify { name, problems } => {
                 let subject = name.clone().map_or(Subject::Nothing, Subject::Backup);
                 vec![of(&VERIFY_PROBLEMS, *problems, &subject)]
@@ -135,7 +156,10 @@ impl Run<'_> {
             // A backup that is finished stays so if a hook fails.
             ("backup-node", Facts::Backup { name, done }) => (&BACKUP_ERROR, done.is_none(), named(name)),
             ("backup-node", _) => (&BACKUP_ERROR, failed, Subject::Nothing),
+            ("backup-cluster", Facts::ClusterBackup { name, .. }) => (&CLUSTER_BACKUP_ERROR, failed, named(name)),
+            ("backup-cluster", _) => (&CLUSTER_BACKUP_ERROR, failed, Subject::Nothing),
             ("restore-node", Facts::Restore { name, done }) => (&RESTORE_ERROR, done.is_none(), named(name)),
+            ("restore-cluster", Facts::ClusterRestore { name, .. }) => (&CLUSTER_RESTORE_ERROR, failed, named(name)),
             ("purge", _) => (&PURGE_ERROR, failed, Subject::Marker("PURGE-ERROR")),
             ("purge-decommissioned", _) => (&DECOMMISSIONED_PURGE_ERROR, failed, Subject::Marker("PURGE-ERROR")),
             ("delete-backup", _) => (&DELETE_ERROR, failed, Subject::Marker("DELETE-ERROR")),

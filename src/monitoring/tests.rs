@@ -56,6 +56,13 @@ fn what_medusa_sends_is_sent_in_its_order_with_its_names_and_tags() {
     );
     let failed = Facts::Backup { name: "b1".into(), done: None };
     assert_eq!(medusas(&run("backup-node", 1, &failed)), ["medusa-node-backup.backup-error b1 1"]);
+    let took = Some(Duration::from_secs(9));
+    let (failed, done) = [None, took].map(|done| Facts::ClusterBackup { name: "b1".into(), done }).into();
+    assert_eq!(
+        medusas(&run("backup-cluster", 0, &done)),
+        ["medusa-cluster-backup.cluster-backup-duration b1 9.0", "medusa-cluster-backup.cluster-backup-error b1 0"]
+    );
+    assert_eq!(medusas(&run("backup-cluster", 3, &failed)), ["medusa-cluster-backup.cluster-backup-error b1 1"]);
     for (command, metric) in [
         ("purge", "medusa-node-backup.purge-error PURGE-ERROR"),
         ("purge-decommissioned", "medusa-decommissioned-node-backup.purge-error PURGE-ERROR"),
@@ -114,7 +121,9 @@ fn a_backup_that_is_finished_stays_so_if_a_required_hook_fails() {
 fn emitted() -> Vec<&'static Metric> {
     let facts = [
         ("backup-node", backup()),
+        ("backup-cluster", Facts::ClusterBackup { name: "b1".into(), done: Some(Duration::from_secs(9)) }),
         ("restore-node", restore(true)),
+        ("restore-cluster", Facts::ClusterRestore { name: "b1".into(), done: Some(Duration::from_secs(1)) }),
         ("verify", Facts::Verify { name: None, problems: 1 }),
         ("verify", Facts::Repository { problems: 1 }),
         ("purge", purge()),

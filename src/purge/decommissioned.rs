@@ -1,7 +1,8 @@
 //! Which nodes of a bucket have left the cluster. Pure.
 //!
 //! A node is known by the name of its folder, and that name comes from DNS and the configuration. So a folder whose tokens
-//! belong to a living node that has no backups of its own is not given up: that node may only be called differently.
+//! belong to a living node that has no backups of its own is not given up: that node may only be called differently. Nor is,
+//! while there is such a node, a folder of which nobody knows the tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,16 +27,29 @@ pub fn standing(nodes: &BTreeMap<Fqdn, Option<Tokens>>, ring: &[RingNode]) -> St
         if ring.iter().any(|node| node.names.contains(fqdn.as_str())) {
             continue;
         }
-        let heir = tokens.as_ref().and_then(|tokens| unknown.iter().find(|node| node.tokens.same_set(tokens)));
-        if let Some(heir) = heir {
-            let names: Vec<_> = heir.names.iter().map(String::as_str).collect();
-            let why = format!("its tokens belong to {}, which has no backup of its own", names.join(", "));
-            standing.doubtful.insert(fqdn.clone(), why);
-        } else {
-            standing.decommissioned.insert(fqdn.clone());
+        let why = match tokens {
+            Some(tokens) => {
+                let heir = unknown.iter().find(|node| node.tokens.0.iter().any(|token| tokens.0.contains(token)));
+                heir.map(|heir| format!("its tokens belong to {}, which has no backup of its own", names_of(heir)))
+            }
+            None => unknown.first().map(|node| {
+                format!(
+                    "no backup tells its tokens, and {} lives and has no backup of its own: it may be that node; set fqdn in \
+                     medusa.ini of that node, or remove the backups by hand with medusa --fqdn {fqdn} delete-backup",
+                    names_of(node)
+                )
+            }),
+        };
+        match why {
+            Some(why) => drop(standing.doubtful.insert(fqdn.clone(), why)),
+            None => drop(standing.decommissioned.insert(fqdn.clone())),
         }
     }
     standing
+}
+
+fn names_of(node: &RingNode) -> String {
+    node.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -47,7 +61,9 @@ mod tests {
     }
 
     fn live(names: &[&str], of: &[&str]) -> RingNode {
-        RingNode { names: names.iter().map(|name| (*name).to_owned()).collect(), tokens: tokens(of) }
+        let host = names.first().map(|name| (*name).to_owned()).unwrap_or_default();
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        RingNode { host, names, tokens: tokens(of), rack: None, dc: None }
     }
 
     fn nodes(list: &[(&str, &[&str])]) -> BTreeMap<Fqdn, Option<Tokens>> {
@@ -85,6 +101,19 @@ mod tests {
         // Once the new name has backups, the old one is a node that was replaced.
         let bucket = nodes(&[("n1", &["1"]), ("n2.example.net", &["-2", "2"]), ("10.0.0.2", &["2", "-2"])]);
         assert_eq!(gone(&standing(&bucket, &ring)), ["n2.example.net"]);
+    }
+
+    #[test]
+    fn without_tokens_nobody_is_given_up_while_a_living_node_has_no_backups() {
+        let ring = [live(&["n1"], &["1"]), live(&["10.0.0.2"], &["2"])];
+        let bucket = nodes(&[("n1", &["1"]), ("called-otherwise", &[]), ("left", &["3"])]);
+        let found = standing(&bucket, &ring);
+        assert_eq!(gone(&found), ["left"], "nobody who lives has its tokens");
+        let (fqdn, why) = found.doubtful.first_key_value().unwrap();
+        assert!(fqdn.as_str() == "called-otherwise" && why.contains("10.0.0.2 lives") && why.contains("fqdn"), "{why}");
+        // One that shares tokens with it is no other node, either.
+        let bucket = nodes(&[("n1", &["1"]), ("before", &["2", "9"])]);
+        assert_eq!(gone(&standing(&bucket, &ring)), [""; 0]);
     }
 
     #[test]

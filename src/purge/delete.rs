@@ -1,8 +1,8 @@
 //! Deleting one node's backup by name.
 //!
 //! The order makes it safe to be interrupted: first what the index says of its end goes, then the manifest, so that nobody takes
-//! the backup for finished; then its own files; `schema.cql`, the marker of its mode and what is left of the index go last, so
-//! that the same command still finds the backup, in the mode that it has, and finishes the deletion.
+//! the backup for finished; then its own files; `schema.cql`, then what tells its mode and that it is one of ours, and what is
+//! left of the index go last, so that the same command still finds the backup as what it is, and finishes the deletion.
 //!
 //! Files in the differential pool stay: another backup may need them, also one that is running.
 
@@ -32,11 +32,11 @@ pub struct DeletePlan {
     /// that has no manifest is one that lost it, and a purge touches no pool then.
     first: Vec<ObjectKey>,
     manifest: Vec<ObjectKey>,
-    /// Its own folder, apart from `schema.cql` and the marker of its mode.
+    /// Its own folder, apart from `schema.cql` and what goes last.
     folder: Vec<ObjectKey>,
     /// What makes it exist.
     schema: Vec<ObjectKey>,
-    /// The marker of its mode, and what the index says of its beginning.
+    /// The marker of its mode, the schema that only we write, and what the index says of its beginning.
     last: Vec<ObjectKey>,
     pub amount: Amount,
     /// When the youngest of its objects was written.
@@ -47,7 +47,8 @@ impl DeletePlan {
     pub async fn gather(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow::Result<Self> {
         let layout = storage.layout();
         let (manifest, schema) = (layout.meta(fqdn, name, Meta::Manifest), layout.meta(fqdn, name, Meta::Schema));
-        let markers = [Meta::Differential, Meta::Incremental].map(|marker| layout.meta(fqdn, name, marker));
+        let markers = [Meta::Differential, Meta::Incremental, Meta::SchemaInternals]
+            .map(|marker| layout.meta(fqdn, name, marker));
         let state = storage.meta_state(fqdn, name).await?;
         let mut plan = Self {
             name: name.clone(),

@@ -16,6 +16,7 @@ use object_store::{
 use serde_json::json;
 
 use super::retention::DAY;
+use crate::config::forward::Forward;
 use crate::config::{Config, Overrides};
 use crate::context::Context;
 use crate::interrupt::Interrupt;
@@ -177,7 +178,7 @@ impl Made {
             self.folder.path().display()
         );
         let config = Config::from_text(&text, "medusa.ini".as_ref(), &Overrides::default(), &BTreeMap::new()).unwrap();
-        Context::new(config, Arc::new(Silent), Interrupt::default()).await.unwrap()
+        Context::new(config, Forward::default(), Arc::new(Silent), Interrupt::default()).await.unwrap()
     }
 
     /// With hooks before reading and before deleting.

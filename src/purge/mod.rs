@@ -32,12 +32,12 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::counted;
 use crate::monitor::Amount;
 use crate::storage::backups::MetaState;
-use crate::storage::layout::{IndexEntry, IndexKind, ObjectKey};
+use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, SummaryEntry};
 use crate::storage::lease::{Lease, Work};
-use crate::storage::{self, Storage};
+use crate::storage::{self, Storage, StorageError};
 
-/// An unfinished backup that was begun less than so many seconds ago may be running. What it takes over from the pool may be
-/// old, and no manifest names it yet. Only for backups that take no lease, those of cassandra-medusa among them.
+/// An unfinished backup that was begun less than so many seconds ago may be running, whatever the grace period is: one of
+/// cassandra-medusa takes no lease. What it takes over from the pool may be old, and no manifest names it yet.
 const MAY_RUN: i64 = DAY;
 
 /// What is asked for.
@@ -143,14 +143,23 @@ pub struct NodePlan {
 #[derive(Debug)]
 pub struct NodeOutcome {
     pub plan: NodePlan,
-    /// Backups that went, without orphans.
-    pub deleted_backups: u64,
+    /// Backups and orphans that went.
+    pub gone: BTreeSet<BackupName>,
     /// Of backups and orphans.
     pub deleted: Amount,
     /// Of the pool.
     pub swept: Amount,
     /// Why it came to an early end.
     pub stopped: Option<String>,
+    /// It was the storage that stopped it.
+    pub storage_failed: bool,
+}
+
+impl NodeOutcome {
+    /// Backups that went, without orphans.
+    pub fn deleted_backups(&self) -> usize {
+        self.plan.goes().filter(|backup| self.gone.contains(&backup.name)).count()
+    }
 }
 
 /// What the index says about one backup of a node.
@@ -164,6 +173,8 @@ struct Indexed {
 #[derive(Debug)]
 pub struct Bucket {
     index: BTreeMap<Fqdn, BTreeMap<BackupName, Indexed>>,
+    /// The backups of each node that have a summary.
+    summaries: BTreeMap<Fqdn, BTreeSet<BackupName>>,
     /// When each cluster backup was started, and whether it is complete.
     clusters: BTreeMap<BackupName, (i64, bool)>,
     newest_complete: Option<BackupName>,
@@ -180,10 +191,14 @@ impl Bucket {
                 _ => {}
             }
         }
+        let mut summaries: BTreeMap<Fqdn, BTreeSet<BackupName>> = BTreeMap::new();
+        for (_, SummaryEntry { name, fqdn, .. }) in storage.summaries(None).await? {
+            summaries.entry(fqdn).or_default().insert(name);
+        }
         let clusters = listing::cluster_backups(storage).await?;
         let newest_complete = listing::newest_complete(storage, &clusters).await?.map(|backup| backup.name);
         let facts = |backup: ClusterBackup| (backup.name.clone(), (backup.started(), backup.is_complete()));
-        Ok(Self { index, clusters: clusters.into_iter().map(facts).collect(), newest_complete })
+        Ok(Self { index, summaries, clusters: clusters.into_iter().map(facts).collect(), newest_complete })
     }
 
     /// Nodes with a backup in the index.
@@ -203,7 +218,7 @@ impl Bucket {
     }
 
     /// A backup as the retention sees it. `None`: it is none.
-    fn candidate(&self, state: &MetaState) -> Option<Candidate> {
+    fn candidate(&self, state: &MetaState, may_run: &BTreeSet<BackupName>) -> Option<Candidate> {
         let written = state.schema.or(state.manifest)?.timestamp();
         let started = self.of(state).started.unwrap_or(written);
         let (cluster_started, complete) = self.clusters.get(&state.name).copied().unwrap_or((started, false));
@@ -214,6 +229,8 @@ impl Bucket {
             cluster_started,
             complete,
             newest_complete: state.manifest.is_some() && self.newest_complete.as_ref() == Some(&state.name),
+            lost_manifest: state.manifest.is_none() && self.of(state).finished,
+            may_run: may_run.contains(&state.name),
         })
     }
 }
@@ -227,7 +244,8 @@ impl NodePlan {
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         let seen = storage.backup_folders(fqdn).await?;
-        let mut backups = judge(bucket, &seen, policy, now.timestamp());
+        let without_lease = without_lease(storage, &seen, now.timestamp()).await?;
+        let mut backups = judge(bucket, &seen, &without_lease, policy, now.timestamp());
         let (mut named, mut refusals) = (Named::default(), Vec::new());
         if let Some(hidden) = hidden_backup(storage, bucket, fqdn, &seen).await? {
             refusals.push(format!("backup {hidden} exists, and the listing does not show it: the storage is behind"));
@@ -254,7 +272,7 @@ impl NodePlan {
         let grace = policy.retention.backup_grace_period_in_days;
         let pool = if !refusals.is_empty() {
             PoolPlan::Refuse(refusals)
-        } else if let Some(running) = may_run(&seen, &backups, grace, now.timestamp()) {
+        } else if let Some(running) = may_run(&seen, &backups, &without_lease, grace, now.timestamp()) {
             PoolPlan::Wait(running)
         } else {
             PoolPlan::Sweep(PoolState::list(storage, fqdn, &named, grace, now).await?)
@@ -278,13 +296,15 @@ impl NodePlan {
     /// # Errors
     /// Only signals. What goes wrong is told in the outcome, with what had been done before.
     pub async fn execute(mut self, context: &Context, hold: &Hold<'_>) -> anyhow::Result<NodeOutcome> {
-        let (mut deleted_backups, mut deleted, mut swept) = (0, Amount::default(), Amount::default());
+        let (mut gone, mut deleted, mut swept) = (BTreeSet::new(), Amount::default(), Amount::default());
         let garbage = match &mut self.pool {
             PoolPlan::Sweep(state) => std::mem::take(&mut state.garbage),
             PoolPlan::Wait(_) | PoolPlan::Refuse(_) => Vec::new(),
         };
         let work = async {
-            for name in self.names_to_delete() {
+            let names = self.names_to_delete();
+            let shown = context.monitor.count("backups", names.len());
+            for name in names {
                 context.interrupt.check()?;
                 hold.confirm().await?;
                 if let Some(change) = self.changed_itself(&context.storage, &name).await? {
@@ -293,18 +313,21 @@ impl NodePlan {
                 let plan = DeletePlan::gather(&context.storage, &name, &self.fqdn).await?;
                 let amount = plan.amount;
                 plan.execute(&context.storage, || hold.confirm()).await?;
-                deleted_backups += u64::from(self.goes().any(|backup| backup.name == name));
+                gone.insert(name);
                 deleted.files += amount.files;
                 deleted.bytes += amount.bytes;
+                shown.counters.add_file();
             }
+            // One bar at a time.
+            drop(shown);
             self.sweep(context, hold, garbage, &mut swept).await
         };
-        let stopped = match work.await {
-            Ok(stopped) => stopped,
+        let (stopped, storage_failed) = match work.await {
+            Ok(stopped) => (stopped, false),
             Err(_) if context.interrupt.is_raised() => return Err(context.interrupt.failure().into()),
-            Err(error) => Some(one_line(&error)),
+            Err(error) => (Some(one_line(&error)), StorageError::is_cause_of(&error)),
         };
-        Ok(NodeOutcome { plan: self, deleted_backups, deleted, swept, stopped })
+        Ok(NodeOutcome { plan: self, gone, deleted, swept, stopped, storage_failed })
     }
 
     /// Deletes garbage of the pool. Returns why it was stopped.
@@ -356,9 +379,15 @@ impl NodePlan {
 }
 
 /// The verdicts about all backups of a node, by start time.
-fn judge(bucket: &Bucket, seen: &[MetaState], policy: &Policy, now: i64) -> Vec<Judged> {
+fn judge(
+    bucket: &Bucket,
+    seen: &[MetaState],
+    without_lease: &BTreeSet<BackupName>,
+    policy: &Policy,
+    now: i64,
+) -> Vec<Judged> {
     let (states, candidates): (Vec<_>, Vec<_>) =
-        seen.iter().filter_map(|state| Some((state, bucket.candidate(state)?))).unzip();
+        seen.iter().filter_map(|state| Some((state, bucket.candidate(state, without_lease)?))).unzip();
     let verdicts = decide(&candidates, policy, now);
     let judged = |((state, candidate), verdict): ((&MetaState, Candidate), Verdict)| Judged {
         name: state.name.clone(),
@@ -397,23 +426,39 @@ async fn read_manifests(
                 }
             }
             // The index was read before the lease was ours; the backup may have been deleted since.
-            Ok(None) if !is_indexed_as_finished(storage, fqdn, name).await? => {}
-            Ok(None) => refusals.push(format!("backup {name} was finished, but its manifest is missing")),
+            Ok(None) => {
+                let entries = entries_of_the_end(storage, fqdn, name).await?;
+                if entries.iter().any(|(_, kind)| matches!(kind, IndexKind::Finished(_))) {
+                    let copy = entries.into_iter().find(|(_, kind)| *kind == IndexKind::Manifest);
+                    let copy = copy.map(|(key, _)| {
+                        let manifest = storage.layout().meta(fqdn, name, Meta::Manifest);
+                        format!("; {key} is a copy of it, which belongs at {manifest}")
+                    });
+                    let copy = copy.unwrap_or_default();
+                    refusals.push(format!("backup {name} was finished, but its manifest is missing{copy}"));
+                }
+            }
             Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
         }
     }
     Ok(refusals)
 }
 
-async fn is_indexed_as_finished(storage: &Storage, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<bool> {
+/// What the index says of the end of a backup: when it was, and the copy of its manifest.
+async fn entries_of_the_end(
+    storage: &Storage,
+    fqdn: &Fqdn,
+    name: &BackupName,
+) -> storage::Result<Vec<(ObjectKey, IndexKind)>> {
+    let mut found = Vec::new();
     let mut entries = storage.list(&storage.layout().index_of(name));
     while let Some(object) = entries.try_next().await? {
-        let entry = storage.layout().parse_index_entry(&object.location);
-        if entry.is_some_and(|entry| entry.fqdn == *fqdn && matches!(entry.kind, IndexKind::Finished(_))) {
-            return Ok(true);
+        let entry = storage.layout().parse_index_entry(&object.location).filter(|entry| entry.fqdn == *fqdn);
+        if let Some(IndexEntry { kind: kind @ (IndexKind::Finished(_) | IndexKind::Manifest), .. }) = entry {
+            found.push((ObjectKey::listed(object.location), kind));
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// A finished backup that the index or the latest marker names and the listing of the node's folders does not show.
@@ -433,19 +478,43 @@ async fn hidden_backup(
     Ok(None)
 }
 
+/// Whether a time is so near that an unfinished backup of then may be running.
+fn is_near(time: DateTime<Utc>, now: i64) -> bool {
+    now.saturating_sub(time.timestamp()) < MAY_RUN
+}
+
+/// The unfinished backups that may be running without a lease. Ours, which have one, write a schema with internals.
+async fn without_lease(storage: &Storage, seen: &[MetaState], now: i64) -> storage::Result<BTreeSet<BackupName>> {
+    let mut names = BTreeSet::new();
+    let near = |state: &&MetaState| state.schema.is_some_and(|begun| is_near(begun, now));
+    for state in seen.iter().filter(|state| state.manifest.is_none()).filter(near) {
+        let internals = storage.layout().meta(&state.fqdn, &state.name, Meta::SchemaInternals);
+        if storage.head(&internals).await?.is_none() {
+            names.insert(state.name.clone());
+        }
+    }
+    Ok(names)
+}
+
 /// An unfinished backup that stays and may be running.
-fn may_run(seen: &[MetaState], backups: &[Judged], grace_days: u64, now: i64) -> Option<BackupName> {
-    let young = |time: DateTime<Utc>| {
-        now.saturating_sub(time.timestamp()) < MAY_RUN && retention::is_within(time.timestamp(), grace_days, now)
-    };
+fn may_run(
+    seen: &[MetaState],
+    backups: &[Judged],
+    without_lease: &BTreeSet<BackupName>,
+    grace_days: u64,
+    now: i64,
+) -> Option<BackupName> {
+    let young = |time: DateTime<Utc>| is_near(time, now) && retention::is_within(time.timestamp(), grace_days, now);
     let stays = |name: &BackupName| backups.iter().any(|backup| backup.name == *name && !backup.goes());
-    let running =
-        |state: &&MetaState| state.manifest.is_none() && state.schema.is_some_and(young) && stays(&state.name);
+    let running = |state: &&MetaState| {
+        let may_run = state.schema.is_some_and(young) || without_lease.contains(&state.name);
+        state.manifest.is_none() && may_run && stays(&state.name)
+    };
     seen.iter().find(running).map(|state| state.name.clone())
 }
 
-/// What is left of backups: folders and index entries without `schema.cql` and manifest. Backups begin with `schema.cql`, so
-/// nothing that is being written looks so.
+/// What is left of backups: folders, index entries and summaries without `schema.cql` and manifest. cassandra-medusa deletes no
+/// summaries. Backups begin with `schema.cql`, so nothing that is being written looks so.
 async fn orphans(
     storage: &Storage,
     bucket: &Bucket,
@@ -462,8 +531,13 @@ async fn orphans(
     let finished = |name: &BackupName| {
         bucket.index.get(fqdn).and_then(|names| names.get(name)).is_some_and(|entry| entry.finished)
     };
+    let is_indexed = |name: &BackupName| bucket.index.get(fqdn).is_some_and(|names| names.contains_key(name));
+    let summaries = bucket.summaries.get(fqdn).into_iter().flatten();
+    let summaries = summaries.filter(|name| !is_indexed(name) && !folders.contains(name));
     let mut orphans = Vec::new();
-    for name in rests.chain(entries).filter(|name| !finished(name) && named.in_folder_of(name).is_none()) {
+    for name in
+        rests.chain(entries).chain(summaries).filter(|name| !finished(name) && named.in_folder_of(name).is_none())
+    {
         let plan = DeletePlan::gather(storage, name, fqdn).await?;
         if plan.holds_foreign_objects(storage.layout()) {
             continue;
@@ -495,10 +569,11 @@ pub async fn purge_node(
         if options.dry_run {
             return Ok(NodeOutcome {
                 plan,
-                deleted_backups: 0,
+                gone: BTreeSet::new(),
                 deleted: Amount::default(),
                 swept: Amount::default(),
                 stopped: None,
+                storage_failed: false,
             });
         }
         let outcome = plan.execute(context, hold).await?;

@@ -1,16 +1,23 @@
 //! What a purge says: what it did, or would do, to every backup and every class of objects.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::retention::Verdict;
 use super::{Judged, NodeOutcome, Orphan, PoolPlan};
 use crate::error::Failure;
-use crate::model::names::Fqdn;
-use crate::model::units::{count, counted, local_time, size};
+use crate::explain;
+use crate::model::look::{Look, Tone};
+use crate::model::names::{BackupName, Fqdn};
+use crate::model::table::{Column, Table};
+use crate::model::units::{Zone, count, counted, size, span, time};
 use crate::monitor::Amount;
 use crate::monitoring::run::Purge;
+
+/// What becomes of a backup that should have gone and did not.
+const LEFT: &str = "left";
 
 /// The outcome for all nodes.
 #[derive(Debug)]
@@ -18,17 +25,23 @@ pub struct PurgeReport {
     pub dry_run: bool,
     /// Days.
     pub grace: u64,
+    /// Unix seconds.
+    pub began: i64,
+    pub took: Duration,
     pub nodes: Vec<NodeOutcome>,
     /// Nodes of which nothing could be read or decided, with the reason.
     pub failed: Vec<(Fqdn, String)>,
+    /// How many of these the storage failed.
+    pub storage_failures: usize,
 }
 
 impl PurgeReport {
-    pub fn text(&self) -> String {
-        let mut text: String = self.nodes.iter().map(|node| self.node_text(node)).collect();
+    pub fn text(&self, look: Look) -> String {
+        let mut text: String = self.nodes.iter().map(|node| self.node_text(node, look)).collect();
         let all = self.deleted();
         if !self.dry_run {
             let _ = writeln!(text, "purged {} ({})", counted(all.files, "object"), size(all.bytes));
+            text.push_str(&look.folded(&span(Zone::chosen(), self.began, self.took), 2));
         }
         text
     }
@@ -50,43 +63,56 @@ impl PurgeReport {
             PoolPlan::Wait(_) | PoolPlan::Refuse(_) => None,
         };
         Purge {
-            backups: self.nodes.iter().map(|node| node.deleted_backups).sum(),
+            backups: self.nodes.iter().map(|node| node.deleted_backups() as u64).sum(),
             deleted: self.deleted(),
             kept_for_grace: self.nodes.iter().map(kept).sum(),
         }
     }
 
-    fn node_text(&self, node: &NodeOutcome) -> String {
+    /// What became of a backup or an orphan, or would.
+    fn verb<'a>(&self, node: &NodeOutcome, name: &BackupName, goes: bool, [keep, delete]: [&'a str; 2]) -> &'a str {
+        if !goes {
+            keep
+        } else if self.dry_run || node.gone.contains(name) {
+            delete
+        } else {
+            LEFT
+        }
+    }
+
+    fn node_text(&self, node: &NodeOutcome, look: Look) -> String {
         let plan = &node.plan;
-        let deleted = plan.goes().count();
+        let deleted = if self.dry_run { plan.goes().count() } else { node.deleted_backups() };
         let (keep, delete) = if self.dry_run { ("keep", "delete") } else { ("kept", "deleted") };
         let total = counted(deleted as u64, "backup");
         let mut text = format!("{keep} {}, {delete} {total} of {}\n", plan.backups.len() - deleted, plan.fqdn);
         // What stays is the plan's business; the report of a purge would repeat it every day.
         let shown: Vec<_> = plan.backups.iter().rev().filter(|backup| self.dry_run || backup.goes()).collect();
-        let width = |of: &dyn Fn(&Judged) -> usize| shown.iter().map(|backup| of(backup)).max().unwrap_or_default();
-        let orphans = plan.orphans.iter().map(|orphan| orphan.name.as_str().chars().count()).max().unwrap_or_default();
-        let names = width(&|backup| backup.name.as_str().chars().count()).max(orphans);
-        let why = width(&|backup| reasons_text(backup).chars().count());
-        for backup in &shown {
-            let verb = if backup.goes() { delete } else { keep };
-            let _ = writeln!(
-                text,
-                "  {verb:<8} {:<names$}   {:<why$}   {:<12}   {}",
-                backup.name.as_str(),
-                reasons_text(backup),
-                backup.mode.to_string(),
-                local_time(backup.started),
-            );
+        let mut table = Table::new(&[
+            Column::text("", 0),
+            Column::text("", 0),
+            Column::text("", 3),
+            Column::text("", 1),
+            Column::text("", 2),
+        ])
+        .without_head();
+        for backup in shown {
+            let verb = self.verb(node, &backup.name, backup.goes(), [keep, delete]);
+            let (name, mode, at) = (backup.name.to_string(), backup.mode.to_string(), time(backup.started));
+            let tone = backup.goes().then_some((0, Tone::Doubtful));
+            table.row(vec![verb.into(), name, reasons_text(backup), mode, at], tone, "");
         }
         for orphan in &plan.orphans {
-            let verb = if orphan.young { keep } else { delete };
+            let verb = self.verb(node, &orphan.name, !orphan.young, [keep, delete]);
             let what = amount_text(orphan.amount);
-            let _ = writeln!(text, "  {verb:<8} {:<names$}   left of a deleted backup: {what}", orphan.name.as_str());
+            let left = format!("left of a deleted backup: {what}");
+            let empty = String::new;
+            table.row(vec![verb.into(), orphan.name.to_string(), left, empty(), empty()], None, "");
         }
-        text.push_str(&self.pool_text(node));
+        text.push_str(&table.text(look));
+        text.push_str(&look.folded(&self.pool_text(node), 2));
         if let Some(why) = &node.stopped {
-            let _ = writeln!(text, "stopped: {why}");
+            text.push_str(&look.folded(&format!("{} {why}", look.paint(Tone::Bad, "stopped:")), 2));
         }
         text
     }
@@ -99,12 +125,12 @@ impl PurgeReport {
                     bytes: state.garbage_amount.bytes + state.young.bytes,
                 };
                 if unnamed.files == 0 {
-                    return "objects: all are named by a manifest\n".to_owned();
+                    return "objects: all are named by a manifest".to_owned();
                 }
                 let (old, verb) =
                     if self.dry_run { (state.garbage_amount, "go") } else { (node.swept, "were deleted") };
                 format!(
-                    "objects: {} no longer named by any manifest: {} older than {} {verb}, {} stay for their grace period\n",
+                    "objects: {} no longer named by any manifest: {} older than {} {verb}, {} stay for their grace period",
                     amount_text(unnamed),
                     count(old.files),
                     counted(self.grace, "day"),
@@ -112,19 +138,19 @@ impl PurgeReport {
                 )
             }
             PoolPlan::Wait(name) => {
-                format!("objects: none deleted that backups share, because {name} is unfinished and may be running\n")
+                format!("objects: none deleted that backups share, because {name} is unfinished and may be running")
             }
             PoolPlan::Refuse(why) => {
-                format!("objects: none deleted that backups share, for {}\n", counted(why.len() as u64, "reason"))
+                format!("objects: none deleted that backups share, for {}", counted(why.len() as u64, "reason"))
             }
         }
     }
 
     pub fn json(&self) -> Value {
-        let backup = |backup: &Judged| {
+        let backup = |node: &NodeOutcome, backup: &Judged| {
             json!({
                 "name": backup.name.as_str(),
-                "action": if backup.goes() { "delete" } else { "keep" },
+                "action": self.verb(node, &backup.name, backup.goes(), ["keep", "delete"]),
                 "reasons": reasons(&backup.verdict),
                 "mode": backup.mode,
                 "started": backup.started,
@@ -133,10 +159,10 @@ impl PurgeReport {
                 "bytes": backup.goes().then_some(backup.amount.bytes),
             })
         };
-        let orphan = |orphan: &Orphan| {
+        let orphan = |node: &NodeOutcome, orphan: &Orphan| {
             json!({
                 "name": orphan.name.as_str(),
-                "action": if orphan.young { "keep" } else { "delete" },
+                "action": self.verb(node, &orphan.name, !orphan.young, ["keep", "delete"]),
                 "objects": orphan.amount.files,
                 "bytes": orphan.amount.bytes,
             })
@@ -144,8 +170,8 @@ impl PurgeReport {
         let node = |node: &NodeOutcome| {
             json!({
                 "fqdn": node.plan.fqdn.as_str(),
-                "backups": node.plan.backups.iter().map(backup).collect::<Vec<_>>(),
-                "orphans": node.plan.orphans.iter().map(orphan).collect::<Vec<_>>(),
+                "backups": node.plan.backups.iter().map(|judged| backup(node, judged)).collect::<Vec<_>>(),
+                "orphans": node.plan.orphans.iter().map(|left| orphan(node, left)).collect::<Vec<_>>(),
                 "pool": pool_json(&node.plan.pool),
                 "deleted": { "backups": amount_json(node.deleted), "pool": amount_json(node.swept) },
                 "stopped": node.stopped,
@@ -181,10 +207,20 @@ impl PurgeReport {
         if nodes == 0 {
             return None;
         }
+        let all = self.nodes.len() + self.failed.len();
+        let stopped = self.nodes.iter().filter(|node| node.storage_failed).count() + self.storage_failures;
+        if !self.dry_run && stopped == all && self.deleted().files == 0 {
+            let why = self.failed.first().map(|(_, why)| why);
+            let why = why.or_else(|| self.nodes.first()?.stopped.as_ref()).cloned().unwrap_or_default();
+            let again = "the same command, run again, does the rest";
+            let hint = explain::hint(&why).map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
+            return Some(Failure::failed(format!("no backup was deleted: {why}")).details(details).hint(hint));
+        }
         let message = format!("what could be needed was not deleted, on {}", counted(nodes, "node"));
         Some(Failure::problems(message).details(details).hint(
-            "medusa delete-backup removes a backup that is damaged, medusa build-index the index entries of one that is gone; \
-             after anything else the same command, run again, does the rest",
+            "copy back a manifest of which the index has a copy; medusa delete-backup removes a backup that is lost, \
+             medusa build-index the index entries of one whose folder is gone; after anything else the same command, run again, \
+             does the rest",
         ))
     }
 }

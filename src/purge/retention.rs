@@ -31,6 +31,10 @@ pub struct Candidate {
     pub complete: bool,
     /// It is the newest one that all nodes finished.
     pub newest_complete: bool,
+    /// The index calls it finished, and its manifest is not there.
+    pub lost_manifest: bool,
+    /// It is unfinished and takes no lease, so that nobody knows whether it still runs.
+    pub may_run: bool,
 }
 
 /// What decides.
@@ -74,6 +78,10 @@ pub enum Keep {
     NewestComplete,
     /// It was begun within the grace period and may be running.
     Unfinished,
+    /// It may be running, whatever the grace period says.
+    MayRun,
+    /// It was finished and has lost its manifest, so nobody knows what it is worth.
+    ManifestMissing,
     Rule {
         rule: Rule,
         number: u64,
@@ -95,6 +103,8 @@ impl fmt::Display for Keep {
             Self::Newest => f.write_str("newest finished"),
             Self::NewestComplete => f.write_str("newest complete"),
             Self::Unfinished => f.write_str("unfinished, within the grace period"),
+            Self::MayRun => f.write_str("unfinished, may be running"),
+            Self::ManifestMissing => f.write_str("its manifest is missing"),
             Self::Rule { rule, number, of } => write!(f, "{rule} {number} of {of}"),
             Self::Younger(days) => write!(f, "not older than {}", days_text(*days)),
             Self::AmongNewest(count) => write!(f, "among the newest {count}"),
@@ -158,6 +168,11 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: i64) -> Vec<Verdic
         }
         if backup.finished.is_none() && is_within(backup.started, retention.backup_grace_period_in_days, now) {
             keep.push(Keep::Unfinished);
+        } else if backup.may_run {
+            keep.push(Keep::MayRun);
+        }
+        if backup.lost_manifest {
+            keep.push(Keep::ManifestMissing);
         }
         keep.extend(selected.get(&i).into_iter().flatten().cloned());
         let delete = reasons_to_delete(backup, policy, now, by_count[i]);
@@ -290,6 +305,8 @@ mod tests {
             cluster_started: started_at,
             complete: true,
             newest_complete: false,
+            lost_manifest: false,
+            may_run: false,
         }
     }
 
@@ -550,6 +567,8 @@ mod tests {
             Keep::Younger(1),
             Keep::AmongNewest(3),
             Keep::Unfinished,
+            Keep::MayRun,
+            Keep::ManifestMissing,
             Keep::NamedBy("b2".into()),
         ]
         .iter()
@@ -567,6 +586,8 @@ mod tests {
                 "not older than 1 day",
                 "among the newest 3",
                 "unfinished, within the grace period",
+                "unfinished, may be running",
+                "its manifest is missing",
                 "b2 names its files",
                 "older than 14 days",
                 "not among the newest 3",
@@ -589,6 +610,8 @@ mod tests {
                 cluster_started: at(NOW) - day * DAY,
                 complete: *finished && *complete,
                 newest_complete: false,
+                lost_manifest: false,
+                may_run: false,
             };
             let candidates: Vec<_> = backups.iter().enumerate().map(make).collect();
             let [max_backup_age, max_backup_count, keep_last, keep_daily, keep_weekly, keep_monthly, keep_yearly, grace] = limits;

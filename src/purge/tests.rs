@@ -1,6 +1,7 @@
 //! Purges of buckets that are made up.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use chrono::{Local, TimeDelta};
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::made::{Hook, Made, TABLE, denied, nothing};
 use super::*;
 use crate::config::Retention;
+use crate::model::look::Look;
 
 /// Keeps the newest `count`, with a grace period of 10 days.
 fn newest(count: u64) -> PurgeOptions {
@@ -231,6 +233,34 @@ async fn p3_an_unfinished_backup_that_is_young_is_not_touched() {
 }
 
 #[tokio::test]
+async fn p3_a_finished_backup_that_lost_its_manifest_is_not_deleted() {
+    let made = three_backups();
+    std::fs::remove_file(made.file("n1/b1/meta/manifest.json")).unwrap();
+    let before = made.keys();
+    let outcome = purge(&made.context().await, newest(2)).await;
+    assert_eq!(outcome.plan.backups[0].verdict, Verdict::Keep(vec![Keep::ManifestMissing]));
+    let PoolPlan::Refuse(reasons) = &outcome.plan.pool else { panic!("{:?}", outcome.plan.pool) };
+    assert!(reasons[0].contains("index/backup_index/b1/manifest_n1.json is a copy of it"), "{reasons:?}");
+    assert_eq!(made.keys(), before);
+}
+
+#[tokio::test]
+async fn p3_a_backup_that_takes_no_lease_may_run_whatever_the_grace_period() {
+    let made = three_backups();
+    made.begun("b4", 0);
+    made.backup("b5", 0, &[]);
+    let outcome = purge(&made.context().await, graceless(newest(1))).await;
+    let b4 = outcome.plan.backups.iter().find(|backup| backup.name.as_str() == "b4").unwrap();
+    assert_eq!(b4.verdict, Verdict::Keep(vec![Keep::MayRun]));
+    assert_eq!(outcome.plan.pool, PoolPlan::Wait(BackupName::new("b4").unwrap()));
+    assert_eq!(made.pool_keys().len(), 4);
+    // One of ours would hold the lease.
+    made.put("n1/b4/meta/schema_internals.cql", "schema", 0);
+    let outcome = purge(&made.context().await, graceless(newest(1))).await;
+    assert_eq!((gone(&outcome), outcome.swept.files), (vec!["b4"], 4));
+}
+
+#[tokio::test]
 async fn p3_files_in_the_folder_of_another_backup_stay_with_it() {
     let made = Made::new();
     let key = format!("n1/b1/data/{TABLE}/nb-1-big-Data.db");
@@ -270,10 +300,12 @@ async fn what_killed_deletions_left_goes_after_the_grace_period() {
     made.put("index/backup_index/entries/tokenmap_n1.json", "{}", 40);
     // Of another node.
     made.put("index/backup_index/entries/tokenmap_n2.json", "{}", 40);
+    // cassandra-medusa deletes all but the summary.
+    made.put("index/summaries/told/n1_full_5_7_1_2_1_2_0123456789abcdef_cassandra_5.0.9.summary", "", 40);
     let outcome = purge(&made.context().await, newest(3)).await;
     let orphans: Vec<_> = outcome.plan.orphans.iter().map(|orphan| (orphan.name.as_str(), orphan.young)).collect();
-    assert_eq!(orphans, [("new", true), ("old", false), ("entries", false)]);
-    assert_eq!(outcome.deleted.files, 2);
+    assert_eq!(orphans, [("new", true), ("old", false), ("entries", false), ("told", false)]);
+    assert_eq!(outcome.deleted.files, 3);
     let left: Vec<_> = made.keys().into_iter().filter(|key| !key.contains("/b")).collect();
     assert_eq!(
         left,
@@ -328,13 +360,53 @@ async fn an_interrupted_deletion_is_finished_by_the_next_purge() {
 }
 
 #[tokio::test]
+async fn without_permission_nothing_is_called_deleted_and_the_purge_failed() {
+    let made = three_backups();
+    let before = made.keys();
+    let deny: Hook = Box::new(|path| {
+        let is_own = ["/clock/", "/leases/"].iter().any(|own| path.as_ref().contains(own));
+        (!is_own).then(|| denied(path))
+    });
+    let outcome = purge(&made.hooked(nothing(), deny).await, newest(1)).await;
+    assert_eq!(made.keys(), before);
+    let mut report = report::PurgeReport {
+        dry_run: false,
+        grace: 10,
+        began: 0,
+        took: Duration::ZERO,
+        nodes: vec![outcome],
+        failed: Vec::new(),
+        storage_failures: 0,
+    };
+    let text = report.text(Look::default());
+    assert!(text.starts_with("kept 3, deleted 0 backups of n1\n"), "{text}");
+    assert!(!text.contains("  deleted ") && text.contains("  left "), "{text}");
+    assert_eq!(report.json()["nodes"][0]["backups"][0]["action"], "left");
+    let failure = report.failure().unwrap();
+    assert_eq!(failure.kind.exit_code(), 1);
+    assert!(failure.message.starts_with("no backup was deleted: ") && failure.message.contains("403"), "{failure:?}");
+    assert!(failure.hint.unwrap().contains("permission"));
+    // Another node was purged.
+    report.nodes[0].swept = Amount { files: 1, bytes: 1 };
+    assert_eq!(report.failure().unwrap().kind.exit_code(), 3);
+}
+
+#[tokio::test]
 async fn the_report_explains_every_class_of_objects() {
     let made = three_backups();
     made.pool("nb-8-big-Data.db", 5);
     made.put(&format!("n1/old/data/{TABLE}/nb-1-big-Data.db"), "x", 40);
     let outcome = purge(&made.context().await, PurgeOptions { dry_run: true, ..newest(2) }).await;
-    let mut report = report::PurgeReport { dry_run: true, grace: 10, nodes: vec![outcome], failed: Vec::new() };
-    let text = report.text();
+    let mut report = report::PurgeReport {
+        dry_run: true,
+        grace: 10,
+        began: 0,
+        took: Duration::ZERO,
+        nodes: vec![outcome],
+        failed: Vec::new(),
+        storage_failures: 0,
+    };
+    let text = report.text(Look::default());
     let lines: Vec<_> = text
         .lines()
         .map(|line| {

@@ -1,5 +1,6 @@
 //! `--verify`: does the restored node answer the query of `[checks]` as it should.
 
+use crate::cassandra::cql::Cql;
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::Failure;
@@ -10,21 +11,28 @@ const RESTORED: &str = "the node was restored and runs; look at query, expected_
 /// # Errors
 /// The query fails, or its answer is not the expected one.
 pub async fn run(context: &Context, yaml: &CassandraYaml) -> anyhow::Result<()> {
-    let checks = &context.config.checks;
-    if checks.query.is_empty() {
-        context.monitor.title("  --verify: query in [checks] is empty, so nothing was asked");
+    if context.config.checks.query.is_empty() {
+        tracing::warn!("--verify: query in [checks] is empty, so nothing was asked");
         return Ok(());
     }
-    let cql = context.cql(yaml).await?;
+    let rows = ask(context, &context.cql(yaml).await?).await?;
+    context.monitor.title(&format!("  the query of [checks] gave {}, as expected", counted(rows, "row")));
+    Ok(())
+}
+
+/// Asks a node. Returns the number of rows.
+///
+/// # Errors
+/// The query fails, or its answer is not the expected one.
+pub async fn ask(context: &Context, cql: &Cql) -> anyhow::Result<u64> {
+    let checks = &context.config.checks;
     let answered = async {
         let failed = |error| Failure::failed("the query of [checks] failed").cause(error).hint(RESTORED);
         cql.text_rows(&checks.query).await.map_err(failed)
     };
     let rows = context.interrupt.or(answered).await?;
     judge(&rows, checks.expected_rows, &checks.expected_result)?;
-    let rows = counted(rows.len() as u64, "row");
-    context.monitor.title(&format!("  the query of [checks] gave {rows}, as expected"));
-    Ok(())
+    Ok(rows.len() as u64)
 }
 
 /// As in Medusa: 0 expected rows and an empty expected result are not checked; the result is the first row.

@@ -7,15 +7,15 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fs_err as fs;
 
-use super::fetch::{Fetch, Wanted};
+use super::fetch::{AtTarget, Wanted, bring_all};
 use super::select::Selection;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::listing::suggest;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, TableFolder};
 use crate::model::units::size;
 use crate::monitor::Amount;
-use crate::storage::blocking::on_threads;
 use crate::storage::layout::Meta;
 
 /// What is asked for.
@@ -46,10 +46,14 @@ impl DownloadPlan {
                 .into());
         }
         let manifest = storage.manifest(fqdn, name).await?;
-        let manifest = manifest.ok_or_else(|| {
-            Failure::failed(format!("there is no finished backup {name} of {fqdn} in {}", storage.location()))
-                .hint("medusa list-backups --show-all lists all backups; --fqdn names another node")
-        })?;
+        let Some(manifest) = manifest else {
+            return Err(Failure::failed(format!(
+                "there is no finished backup {name} of {fqdn} in {}",
+                storage.location()
+            ))
+            .hint(suggest::hint(storage, name, Some(fqdn)).await)
+            .into());
+        };
         options.selection.check_names(&manifest)?;
         let mut sections = Vec::new();
         let mut amount = Amount::default();
@@ -86,25 +90,10 @@ impl DownloadPlan {
     pub async fn execute(&self, context: &Context, options: &DownloadOptions) -> anyhow::Result<()> {
         let begin = Instant::now();
         let files = self.files(context, options)?;
-        let transfer = context.monitor.transfer("download", self.amount);
-        let fetch = Fetch {
-            storage: context.storage.clone(),
-            watch: context.watch(&transfer.counters),
-            part_size: context.config.storage.multipart_chunksize,
-            replace: false,
-        };
-        let mut work = on_threads(context.storage.files_in_flight(), files, move |wanted: Wanted| {
-            let fetch = fetch.clone();
-            async move { fetch.bring(&wanted).await }
-        });
-        let all = async {
-            while let Some(brought) = work.recv().await {
-                brought?;
-            }
-            anyhow::Ok(())
-        };
-        context.interrupt.or(all).await?;
-        drop(transfer);
+        let all = async { anyhow::Ok(bring_all(context, AtTarget::Foreign, self.amount, files).await?) };
+        let brought = context.interrupt.or(all).await?;
+        let left = format!("what is as recorded stays in {}", options.destination.display());
+        brought.check(&options.name, &left)?;
         context.monitor.step("download", &size(self.amount.bytes), begin.elapsed());
         for (meta, file) in
             [(Meta::Manifest, "manifest.json"), (Meta::Schema, "schema.cql"), (Meta::Tokenmap, "tokenmap.json")]

@@ -1,5 +1,5 @@
-//! Bringing one stored file to a place on this node: linked where the node still has it, downloaded otherwise, and compared
-//! with what the manifest recorded either way.
+//! Bringing stored files to places on this node: linked where the node still has it, downloaded otherwise, and compared
+//! with what the manifest recorded either way. One way to do so, for restores, loads and downloads.
 //!
 //! A file appears under its name only when its content was found to be right. A crash leaves a file called `….medusa-part`,
 //! which the next attempt replaces. Its name must not end in `.db`: Cassandra looks for those in every folder of its data
@@ -11,16 +11,24 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::context::Context;
+use crate::error::Failure;
 use crate::files;
 use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
 use crate::model::manifest::Object;
+use crate::model::names::BackupName;
+use crate::model::units::counted;
+use crate::monitor::Amount;
 use crate::storage::Storage;
-use crate::storage::blocking::inline;
+use crate::storage::blocking::{inline, on_threads};
 use crate::storage::layout::ObjectKey;
 use crate::storage::transfer::{NewFile, SourceFile, TransferError, Watch, digest_file};
 
 /// The end of the name of a file that is not whole yet.
 const PART: &str = ".medusa-part";
+
+/// Damaged objects that are named before the rest is not looked at.
+const MOST_DAMAGED: usize = 100;
 
 /// A stored file and where it shall be.
 #[derive(Debug, Clone)]
@@ -34,10 +42,42 @@ pub struct Wanted {
     pub owner: Option<(u32, u32)>,
 }
 
-/// How the file came there.
+/// What a file may be that lies where one is to be brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetched {
-    /// It was there, from an attempt that was interrupted.
+pub enum AtTarget {
+    /// Anybody's. Nothing is replaced.
+    Foreign,
+    /// Of an attempt that was interrupted. It is compared, and replaced where it differs.
+    Ours,
+    /// As `Ours`, and it was compared when it came there.
+    Compared,
+}
+
+/// Files that were brought.
+#[derive(Debug, Default)]
+pub struct Brought {
+    pub downloaded: Amount,
+    /// This node had them: linked, or of an attempt that was interrupted.
+    pub local: Amount,
+    damaged: Vec<String>,
+}
+
+impl Brought {
+    /// # Errors
+    /// Objects do not have the recorded content. They were not brought.
+    pub fn check(&self, backup: &BackupName, hint: &str) -> Result<(), Failure> {
+        if self.damaged.is_empty() {
+            return Ok(());
+        }
+        let count = counted(self.damaged.len() as u64, "object");
+        Err(Failure::failed(format!("backup {backup} is damaged: {count} not as its manifest says"))
+            .details(self.damaged.clone())
+            .hint(hint))
+    }
+}
+
+/// How the file came there.
+enum Fetched {
     Present,
     Linked,
     Downloaded,
@@ -56,19 +96,55 @@ pub enum FetchError {
     Transfer(#[from] TransferError),
 }
 
+/// Brings all of these, of so much in all, as many at once as the storage is asked for. What is damaged is told and counted;
+/// everything else that goes wrong ends it.
+pub async fn bring_all(
+    context: &Context,
+    at_target: AtTarget,
+    total: Amount,
+    files: Vec<Wanted>,
+) -> Result<Brought, FetchError> {
+    let transfer = context.monitor.transfer("download", total);
+    let fetch = Fetch {
+        storage: context.storage.clone(),
+        watch: context.watch(&transfer.counters),
+        part_size: context.config.storage.multipart_chunksize,
+        at_target,
+    };
+    let mut work = on_threads(context.storage.files_in_flight(), files, move |wanted: Wanted| {
+        let fetch = fetch.clone();
+        async move { (wanted.object.size, fetch.bring(&wanted).await) }
+    });
+    let mut brought = Brought::default();
+    while let Some((bytes, fetched)) = work.recv().await {
+        match fetched {
+            Ok(Fetched::Downloaded) => brought.downloaded.add(bytes),
+            Ok(Fetched::Linked | Fetched::Present) => brought.local.add(bytes),
+            Err(error @ FetchError::Damaged { .. }) => {
+                context.monitor.problem(&error.to_string());
+                brought.damaged.push(error.to_string());
+                if brought.damaged.len() >= MOST_DAMAGED {
+                    break;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(brought)
+}
+
 /// What is needed for every file.
 #[derive(Debug, Clone)]
-pub struct Fetch {
-    pub storage: Storage,
-    pub watch: Watch,
+struct Fetch {
+    storage: Storage,
+    watch: Watch,
     /// Part size in which Medusa uploads, bytes.
-    pub part_size: u64,
-    /// A file that is in the way is from an interrupted attempt and may be replaced.
-    pub replace: bool,
+    part_size: u64,
+    at_target: AtTarget,
 }
 
 impl Fetch {
-    pub async fn bring(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
+    async fn bring(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
         let at_target = |source| FetchError::Target { path: wanted.target.clone(), source };
         if self.is_there(wanted)? {
             self.count(wanted.object.size);
@@ -86,7 +162,14 @@ impl Fetch {
         let part = part_of(&wanted.target);
         let part_size = needs_md5(&wanted.object).then(|| part_size(wanted.object.size, self.part_size));
         let file = NewFile { path: part.clone(), mode: 0o644, owner: wanted.owner, mtime: wanted.object.mtime };
-        let digest = self.storage.download(&wanted.key, file, part_size, &self.watch).await?;
+        let digest = match self.storage.download(&wanted.key, file, part_size, &self.watch).await {
+            Ok(digest) => digest,
+            Err(error) => {
+                // It would be fetched anew anyway, and the disk may be full.
+                let _ = remove_if_there(&part);
+                return Err(error.into());
+            }
+        };
         if let Some(problem) = mismatch(&wanted.object, &digest) {
             remove_if_there(&part).map_err(at_target)?;
             return Err(FetchError::Damaged { object: self.storage.name_of(wanted.key.path()), problem });
@@ -107,13 +190,17 @@ impl Fetch {
             Err(source) => return Err(FetchError::Target { path: wanted.target.clone(), source }),
             Ok(_) => {}
         }
-        if self.holds(&wanted.target, &wanted.object)?.is_some() {
+        let has_its_size = fs::symlink_metadata(&wanted.target)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == wanted.object.size);
+        if (self.at_target == AtTarget::Compared && has_its_size)
+            || self.holds(&wanted.target, &wanted.object)?.is_some()
+        {
             return Ok(true);
         }
         // Of a content that nobody recorded, only the size can tell whose file it is.
         let may_be_ours = !wanted.object.has_known_content()
             && fs::symlink_metadata(&wanted.target).is_ok_and(|metadata| metadata.len() == wanted.object.size);
-        if !self.replace && !may_be_ours {
+        if self.at_target == AtTarget::Foreign && !may_be_ours {
             return Err(FetchError::InTheWay(wanted.target.clone()));
         }
         remove_if_there(&wanted.target).map_err(|source| FetchError::Target { path: wanted.target.clone(), source })?;

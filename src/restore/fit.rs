@@ -30,7 +30,7 @@ impl<'a> Statements<'a> {
                     all.companions.entry((keyspace, table)).or_default().push(statement);
                 }
                 Subject::View { keyspace, view, base } => drop(all.views.insert((keyspace, view), (base, statement))),
-                Subject::Other => {}
+                Subject::Routine(_) | Subject::Other => {}
             }
         }
         all
@@ -161,6 +161,12 @@ impl<'a> Statements<'a> {
         statements
             .extend(self.companions.get(&key(table)).into_iter().flatten().map(|statement| (*statement).to_owned()));
         Some(statements)
+    }
+
+    /// Whether the table with the id of this folder is the one that is described.
+    pub fn has_id_of(&self, table: &TableFolder) -> bool {
+        let id = table.id().map(|id| cql::normalized(&dashed(id)));
+        id.zip(self.table(table)).is_some_and(|(id, statement)| cql::normalized(statement).contains(&id))
     }
 
     /// The same for a person to run, with the id from the folder's name.

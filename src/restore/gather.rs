@@ -2,31 +2,30 @@
 //! touched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use fs_err as fs;
 use futures::TryStreamExt as _;
 
 use super::RestoreOptions;
 use super::fit::Statements;
 use super::journal::FOLDER;
-use super::plan::{Directory, Mode, PlannedFile, PlannedTable, RestorePlan};
-use super::select::SYSTEM_KEYSPACES;
+use super::place::{Placement, check_space, directories};
+use super::plan::{Mode, PlannedTable, RestorePlan};
 use crate::cassandra::facts::{self, ClusterFacts, Schema};
 use crate::cassandra::naming::first_address;
 use crate::cassandra::service::Service;
 use crate::cassandra::yaml::{CassandraYaml, TokenEdit};
 use crate::context::Context;
 use crate::error::{Failure, one_line};
-use crate::files;
+use crate::listing::suggest;
 use crate::model::backups::ServerVersion;
+use crate::model::cql::Contents;
 use crate::model::manifest::{Manifest, Object, Section};
-use crate::model::names::TableFolder;
-use crate::model::sstable::{self, SstableFile};
+use crate::model::names::{BackupName, TableFolder};
+use crate::model::sstable::SstableFile;
 use crate::model::tokenmap::{Tokenmap, Tokens};
-use crate::model::units::{counted, size};
+use crate::model::units::counted;
 use crate::storage::layout::{Meta, Pool};
 
 /// What the running node says; `None` where it does not run.
@@ -36,12 +35,12 @@ struct Live {
 }
 
 /// What storage says about the backup.
-struct Backup {
-    manifest: Manifest,
+pub(super) struct Backup {
+    pub(super) manifest: Manifest,
     tokenmap: Tokenmap,
-    version: ServerVersion,
-    schema: String,
-    schema_internals: Option<String>,
+    pub(super) version: ServerVersion,
+    pub(super) schema: String,
+    pub(super) schema_internals: Option<String>,
 }
 
 /// Makes the plan.
@@ -51,15 +50,16 @@ pub async fn plan(
     yaml: &CassandraYaml,
     service: &Service<'_>,
 ) -> anyhow::Result<RestorePlan> {
-    let backup = read_backup(context, options).await?;
+    let backup = read_backup(context, &options.name).await?;
     options.selection.check(&backup.manifest)?;
     let mut notes = Vec::new();
-    let old = Statements::parse(backup.schema_internals.as_deref().unwrap_or(&backup.schema));
+    let schema = backup.schema_internals.as_deref().unwrap_or(&backup.schema);
+    let old = Statements::parse(schema);
     let sections = with_views(&options.selection.sections(&backup.manifest), &backup.manifest, &old, &mut notes);
     let live = ask_cassandra(context, options, yaml, service, &mut notes).await?;
     check_identity(context, options, yaml, &backup, live.as_ref(), &mut notes).await?;
     check_version(&backup, live.as_ref(), options)?;
-    check_objects(context, options, &sections).await?;
+    check_objects(context, &options.name, options.selection.is_all(), &sections).await?;
 
     let mut plan = RestorePlan {
         backup: options.name.clone(),
@@ -70,7 +70,7 @@ pub async fn plan(
         set_aside: Vec::new(),
         statements: Vec::new(),
         directories: directories(options, yaml)?,
-        emptied: vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()],
+        emptied: emptied(options, yaml, &mut notes),
         drain: must_drain(options, yaml, service)?,
         tokens: takes_over(options)
             .then(|| own_tokens(context, &backup))
@@ -79,10 +79,11 @@ pub async fn plan(
         stop_command: service.stop_command(),
         start_command: service.start_command(),
         endpoint: service.endpoint().to_string(),
+        cassandra: live.as_ref().map(|live| live.facts.version.release_version.clone()),
         notes,
     };
     let targets = match &live {
-        Some(live) if !options.selection.includes_system() => map_to_live(&sections, &old, live, &mut plan)?,
+        Some(live) if !options.selection.includes_system() => map_to_live(&sections, schema, live, &mut plan)?,
         _ => sections.iter().map(|(section, table)| (*section, table.clone(), table.clone())).collect(),
     };
     let mut placement = Placement::new(&plan.directories, yaml);
@@ -109,6 +110,21 @@ pub async fn plan(
         return Err(Failure::failed("there is nothing to restore").into());
     }
     Ok(plan)
+}
+
+/// Folders whose content does not belong to the restored files. Hints for other nodes are newer than those; they stay where
+/// tables stay that they may be for.
+fn emptied(options: &RestoreOptions, yaml: &CassandraYaml, notes: &mut Vec<String>) -> Vec<PathBuf> {
+    let mut folders = vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()];
+    if options.selection.is_all() {
+        folders.push(yaml.hints_directory.clone());
+    } else if fs::read_dir(&yaml.hints_directory).is_ok_and(|mut entries| entries.next().is_some()) {
+        let folder = yaml.hints_directory.display();
+        notes.push(format!(
+            "{folder} holds hints: those for the restored tables would bring newer rows back to other nodes"
+        ));
+    }
+    folders
 }
 
 /// Whether the node becomes the backed-up one, with its schema, tokens and roles.
@@ -141,15 +157,15 @@ fn is_identity(table: &TableFolder) -> bool {
     table.keyspace == "system" && (table.table() == "local" || table.table().starts_with("peers"))
 }
 
-fn has_no_hash(object: &Object) -> bool {
+pub(super) fn has_no_hash(object: &Object) -> bool {
     object.sha256.is_none() && object.recorded_md5() == crate::model::digest::RecordedMd5::Unknown
 }
 
-async fn read_backup(context: &Context, options: &RestoreOptions) -> anyhow::Result<Backup> {
-    let (storage, fqdn, name) = (&context.storage, &context.fqdn, &options.name);
+pub(super) async fn read_backup(context: &Context, name: &BackupName) -> anyhow::Result<Backup> {
+    let (storage, fqdn) = (&context.storage, &context.fqdn);
     let Some(node) = storage.node_backup(fqdn, name).await? else {
         return Err(Failure::failed(format!("there is no backup {name} of {fqdn} in {}", storage.location()))
-            .hint("medusa list-backups --show-all lists all backups; --fqdn names another node")
+            .hint(suggest::hint(storage, name, Some(fqdn)).await)
             .into());
     };
     if node.finished.is_none() {
@@ -267,39 +283,54 @@ async fn own_names(context: &Context, yaml: &CassandraYaml) -> Vec<String> {
 
 /// An older Cassandra cannot read what a newer one wrote.
 fn check_version(backup: &Backup, live: Option<&Live>, options: &RestoreOptions) -> Result<(), Failure> {
-    let number = |version: &str| -> Option<(u32, u32)> {
-        let mut parts = version.split(['.', '-']).map(str::parse);
-        Some((parts.next()?.ok()?, parts.next()?.ok()?))
-    };
     let Some(live) = live else { return Ok(()) };
     let (was, is) = (&backup.version.release_version, &live.facts.version.release_version);
-    let (Some(was_number), Some(is_number)) = (number(was), number(is)) else { return Ok(()) };
-    let sections = options.selection.sections(&backup.manifest);
-    let mut names =
-        sections.iter().flat_map(|(section, _)| &section.objects).filter_map(|object| object.path.rsplit('/').next());
-    let too_new = |name: &str| {
-        SstableFile::parse(name).is_some_and(|file| file.oldest_reader().is_none_or(|oldest| oldest > is_number))
-    };
+    let (Some(was_number), Some(is_number)) = (release(was), release(is)) else { return Ok(()) };
     // System tables change with every release; Cassandra upgrades them, and never back.
-    let system = options.selection.includes_system() && is_number < was_number;
-    if system || (is_number < was_number && names.any(too_new)) {
-        return Err(Failure::failed(format!("this node runs Cassandra {is}, which cannot read what {was} wrote"))
-            .hint("install the newer release first"));
+    if options.selection.includes_system() && is_number < was_number {
+        return Err(too_new(was, is));
     }
-    Ok(())
+    let sections = options.selection.sections(&backup.manifest);
+    check_readable(was, is, sections.iter().flat_map(|(section, _)| &section.objects))
 }
 
-/// Every object must be there with its size.
-async fn check_objects(
+/// Refuses files that the release `is` cannot read.
+pub(super) fn check_readable<'a>(
+    was: &str,
+    is: &str,
+    objects: impl Iterator<Item = &'a Object>,
+) -> Result<(), Failure> {
+    let (Some(was_number), Some(is_number)) = (release(was), release(is)) else { return Ok(()) };
+    let mut names = objects.filter_map(|object| object.path.rsplit('/').next());
+    let cannot_read = |name: &str| {
+        SstableFile::parse(name).is_some_and(|file| file.oldest_reader().is_none_or(|oldest| oldest > is_number))
+    };
+    if is_number < was_number && names.any(cannot_read) { Err(too_new(was, is)) } else { Ok(()) }
+}
+
+fn too_new(was: &str, is: &str) -> Failure {
+    Failure::failed(format!("this node runs Cassandra {is}, which cannot read what {was} wrote"))
+        .hint("install the newer release first")
+}
+
+/// The first two numbers of a version.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split(['.', '-']).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// Every object must be there with its size. `is_all`: most of the backup is meant, so that all is listed at once.
+pub(super) async fn check_objects(
     context: &Context,
-    options: &RestoreOptions,
+    name: &BackupName,
+    is_all: bool,
     sections: &[(&Section, TableFolder)],
 ) -> anyhow::Result<()> {
     let (storage, layout, fqdn) = (&context.storage, context.storage.layout(), &context.fqdn);
     let mut expected: HashMap<&str, u64> = HashMap::new();
     for object in sections.iter().flat_map(|(section, _)| &section.objects) {
         layout.recorded(fqdn, &object.path).map_err(|error| {
-            Failure::failed(format!("the manifest of backup {} cannot be used", options.name))
+            Failure::failed(format!("the manifest of backup {name} cannot be used"))
                 .cause(error)
                 .hint("restore another backup")
         })?;
@@ -309,11 +340,11 @@ async fn check_objects(
     let rewritten: HashSet<&str> =
         objects.filter(|object| object.is_rewritten_by_medusa()).map(|object| &*object.path).collect();
     let mut problems = BTreeMap::new();
-    for pool in [Pool::Differential, Pool::Full(&options.name)] {
+    for pool in [Pool::Differential, Pool::Full(name)] {
         let root = layout.pool(fqdn, pool);
         let of_pool = |path: &str| path.strip_prefix(root.as_ref()).is_some_and(|rest| rest.starts_with('/'));
         let tables = sections.iter().filter(|(section, _)| section.objects.iter().any(|object| of_pool(&object.path)));
-        let prefixes: Vec<_> = if options.selection.is_all() {
+        let prefixes: Vec<_> = if is_all {
             if expected.keys().any(|path| of_pool(path)) { vec![root.clone()] } else { Vec::new() }
         } else {
             tables.map(|(_, table)| layout.table(fqdn, pool, table)).collect()
@@ -336,7 +367,7 @@ async fn check_objects(
         return Ok(());
     }
     let count = counted(problems.len() as u64, "object");
-    Err(Failure::failed(format!("backup {} of {fqdn} is damaged: {count} missing or of the wrong size", options.name))
+    Err(Failure::failed(format!("backup {name} of {fqdn} is damaged: {count} missing or of the wrong size"))
         .details(problems.into_iter().map(|(path, problem)| format!("{path} {problem}")))
         .hint("restore another backup, or only tables that are not damaged: --table")
         .into())
@@ -348,11 +379,14 @@ type Mapped<'a> = Vec<(&'a Section, TableFolder, TableFolder)>;
 /// Finds the live folder of every table, and what creates those that are gone.
 fn map_to_live<'a>(
     sections: &[(&'a Section, TableFolder)],
-    old: &Statements<'_>,
+    schema: &str,
     live: &Live,
     plan: &mut RestorePlan,
 ) -> anyhow::Result<Mapped<'a>> {
     let now = Statements::parse(&live.schema.internals);
+    let old = Statements::parse(schema);
+    let (contents, live_contents) = (Contents::parse(schema), Contents::parse(&live.schema.internals));
+    let mut hidden = false;
     let mut mapped: Mapped<'a> = Vec::new();
     let mut refused = Vec::new();
     let mut to_run = Vec::new();
@@ -379,6 +413,12 @@ fn map_to_live<'a>(
             Some(live_table) => {
                 let target = table.with_id(&live_table.id);
                 let mut reasons = if target == table { Vec::new() } else { old.unreadable_with(&now, &table) };
+                if target != table {
+                    add_new(&mut reasons, contents.changed_types(&live_contents, &table.keyspace, table.table()));
+                }
+                let lost = contents.lost_columns(&live_contents, &table.keyspace, table.table());
+                hidden |= !lost.is_empty();
+                add_new(&mut reasons, lost);
                 reasons.extend(old.in_the_way(&now, &table));
                 refused.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", table.fqtn())));
                 for index in old.new_indexes(&now, &table) {
@@ -390,6 +430,8 @@ fn map_to_live<'a>(
             }
             None => match old.creating(&now, &table) {
                 Some(statements) => {
+                    let reasons = contents.changed_types(&live_contents, &table.keyspace, table.table());
+                    refused.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", table.fqtn())));
                     for statement in statements {
                         if !plan.statements.contains(&statement) {
                             plan.statements.push(statement);
@@ -402,9 +444,15 @@ fn map_to_live<'a>(
         }
     }
     if !refused.is_empty() {
+        // The record of the drop stays with the table, so that the column alone does not bring the values back.
+        let hint = if hidden {
+            "make the schema fit: drop a table that has lost a column, and the restore creates it as it was; or restore the whole node without --keyspace and --table"
+        } else {
+            "make the schema fit, or restore the whole node without --keyspace and --table"
+        };
         return Err(Failure::failed("the schema has changed since, and the old files do not fit it")
             .details(refused)
-            .hint("make the schema fit, or restore the whole node without --keyspace and --table")
+            .hint(hint)
             .into());
     }
     if !to_run.is_empty() {
@@ -416,6 +464,14 @@ fn map_to_live<'a>(
             .into());
     }
     Ok(mapped)
+}
+
+fn add_new(reasons: &mut Vec<String>, more: Vec<String>) {
+    for reason in more {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
 }
 
 /// Cassandra fills an index at its start if it has not noted that this was done.
@@ -451,172 +507,4 @@ fn with_views<'a>(
         }
     }
     chosen
-}
-
-fn directories(options: &RestoreOptions, yaml: &CassandraYaml) -> anyhow::Result<Vec<Directory>> {
-    let mut directories = Vec::new();
-    for (index, data) in yaml.table_directories().into_iter().enumerate() {
-        let metadata = fs::metadata(&data).map_err(|error| {
-            Failure::failed(format!("the data directory {} cannot be used", data.display()))
-                .cause(error)
-                .hint(format!("it stands in {} as one of data_file_directories", yaml.path.display()))
-        })?;
-        let owner = (metadata.uid(), metadata.gid());
-        let ours = nix::unistd::geteuid();
-        if !ours.is_root() && ours.as_raw() != owner.0 {
-            return Err(Failure::failed(format!("the data directory {} belongs to another user", data.display()))
-                .hint("run the restore as root or as the user that Cassandra runs as")
-                .into());
-        }
-        let space =
-            nix::sys::statvfs::statvfs(&data).with_context(|| format!("could not look at {}", data.display()))?;
-        let free = space.blocks_available() as u64 * space.fragment_size() as u64;
-        let work = options.work_folder(&data, index);
-        directories.push(Directory { data, work, needed: 0, free, owner });
-    }
-    Ok(directories)
-}
-
-fn check_space(directories: &[Directory]) -> anyhow::Result<()> {
-    let mut systems: BTreeMap<u64, (u64, u64, Vec<String>)> = BTreeMap::new();
-    for directory in directories {
-        let system = systems.entry(fs::metadata(&directory.data)?.dev()).or_default();
-        system.0 += directory.needed;
-        system.1 = directory.free;
-        system.2.push(directory.data.display().to_string());
-    }
-    for (needed, free, folders) in systems.into_values() {
-        if needed > free {
-            let places = folders.join(", ");
-            return Err(Failure::failed(format!(
-                "not enough space: {} must be downloaded into {places}, and {} are free",
-                size(needed),
-                size(free)
-            ))
-            .hint("the present files stay until Cassandra runs with the restored ones; --table restores less at a time")
-            .into());
-        }
-    }
-    Ok(())
-}
-
-/// Decides which directory gets which SSTable: all its files the same one.
-struct Placement {
-    folders: Vec<(PathBuf, PathBuf, u64)>,
-    needed: Vec<u64>,
-    /// For the node's own system tables.
-    system: usize,
-    ordinary: usize,
-}
-
-impl Placement {
-    fn new(directories: &[Directory], yaml: &CassandraYaml) -> Self {
-        let folders: Vec<_> = directories.iter().map(|d| (d.data.clone(), d.work.clone(), d.free)).collect();
-        let system = yaml.local_system_directory.as_ref();
-        let system = system.and_then(|system| folders.iter().position(|(data, ..)| data == system)).unwrap_or(0);
-        Self { needed: vec![0; folders.len()], ordinary: yaml.data_directories.len(), folders, system }
-    }
-
-    fn place(
-        &mut self,
-        context: &Context,
-        section: &Section,
-        source: &TableFolder,
-        target: &TableFolder,
-    ) -> anyhow::Result<Vec<PlannedFile>> {
-        let mut sstables: HashMap<(Option<String>, String), usize> = HashMap::new();
-        let mut files = Vec::with_capacity(section.objects.len());
-        for object in &section.objects {
-            let file = object.file(source)?;
-            let key = context.storage.layout().recorded(&context.fqdn, &object.path)?;
-            let sstable = SstableFile::parse(&file.name).map_or(file.name.as_str(), |name| name.sstable).to_owned();
-            let local = self.local_files(object, &file.relative(), source, target);
-            let directory =
-                *sstables.entry((file.index.clone(), sstable)).or_insert_with(|| self.choose(source, &local));
-            // A link cannot leave its file system.
-            // Cassandra appends to TOC.txt in place, so that one is never shared with the live table.
-            let is_shared = !file.name.ends_with(sstable::TOC);
-            let candidates: Vec<_> = local.iter().filter(|(of, ..)| is_shared && *of == directory).collect();
-            let on_this_node = candidates.iter().any(|(.., same_time)| *same_time);
-            let staged_file = self.folders[directory]
-                .1
-                .join("stage")
-                .join(&target.keyspace)
-                .join(&target.folder)
-                .join(file.relative());
-            let staged = fs::symlink_metadata(staged_file).is_ok_and(|metadata| metadata.len() == object.size);
-            if !on_this_node && !staged {
-                self.needed[directory] += object.size;
-            }
-            let candidates = candidates.into_iter().map(|(_, path, _)| path.clone()).collect();
-            files.push(PlannedFile { object: object.clone(), key, file, directory, candidates, on_this_node, staged });
-        }
-        Ok(files)
-    }
-
-    /// Files of this node with the name and size: directory, path, and whether the modification time is the recorded one.
-    fn local_files(
-        &self,
-        object: &Object,
-        file: &Path,
-        source: &TableFolder,
-        target: &TableFolder,
-    ) -> Vec<(usize, PathBuf, bool)> {
-        let mut found = Vec::new();
-        for (index, (data, ..)) in self.folders.iter().enumerate() {
-            let mut tables = vec![target];
-            if source != target {
-                tables.push(source);
-            }
-            for table in tables {
-                let path = data.join(&table.keyspace).join(&table.folder).join(file);
-                if let Ok(metadata) = fs::symlink_metadata(&path)
-                    && metadata.is_file()
-                    && metadata.len() == object.size
-                {
-                    found.push((index, path, object.mtime == Some(files::mtime(&metadata))));
-                }
-            }
-        }
-        found
-    }
-
-    fn choose(&self, table: &TableFolder, local: &[(usize, PathBuf, bool)]) -> usize {
-        if let Some((directory, ..)) = local.first() {
-            return *directory;
-        }
-        if SYSTEM_KEYSPACES[..2].contains(&table.keyspace.as_str()) {
-            return self.system;
-        }
-        let left = |index: usize| self.folders[index].2.saturating_sub(self.needed[index]);
-        (0..self.ordinary).max_by_key(|index| (left(*index), std::cmp::Reverse(*index))).unwrap_or(0)
-    }
-
-    fn record(self, directories: &mut [Directory]) {
-        for (directory, needed) in directories.iter_mut().zip(self.needed) {
-            directory.needed = needed;
-        }
-    }
-}
-
-/// Where files are staged for a data directory: beside its tables, or below `--temp-dir` if a rename can bring them over.
-pub fn work_folder(data: &Path, index: usize, name: &str, temporary: Option<&Path>) -> PathBuf {
-    let beside = data.join(format!("{FOLDER}{name}"));
-    let Some(temporary) = temporary else { return beside };
-    let below = temporary.join(format!("{FOLDER}{name}-{index}"));
-    if can_rename(temporary, data) {
-        return below;
-    }
-    tracing::info!(
-        "{} is on another file system than {}: files are staged beside the tables",
-        temporary.display(),
-        data.display()
-    );
-    beside
-}
-
-fn can_rename(from: &Path, to: &Path) -> bool {
-    let target = to.join(format!("{FOLDER}probe-{}", std::process::id()));
-    let moved = tempfile::NamedTempFile::new_in(from).is_ok_and(|probe| probe.persist(&target).is_ok());
-    moved && fs::remove_file(&target).is_ok()
 }

@@ -12,6 +12,8 @@ pub mod fetch;
 pub mod fit;
 pub mod gather;
 pub mod journal;
+pub mod load;
+pub mod place;
 pub mod plan;
 pub mod select;
 pub mod swap;
@@ -21,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::fetch::{Fetch, FetchError, Fetched, Wanted};
-use self::journal::{Journal, Phase};
+use self::fetch::{AtTarget, Wanted, bring_all};
+use self::journal::{Journal, Phase, Restored};
 use self::plan::{Mode, PlannedFile, PlannedTable, RestorePlan};
 use self::select::Selection;
 use self::swap::{Settled, Swap};
@@ -31,13 +33,10 @@ use crate::cassandra::service::Service;
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::look::{Look, Tone};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::units::{counted, size, took};
+use crate::model::units::{Zone, counted, size, span, took};
 use crate::monitor::Amount;
-use crate::storage::blocking::on_threads;
-
-/// Damaged objects that are named before the rest is not looked at.
-const MOST_PROBLEMS: usize = 100;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -52,11 +51,26 @@ pub struct RestoreOptions {
     pub temp_dir: Option<PathBuf>,
     /// Run the `[checks]` afterwards.
     pub verify: bool,
+    pub extent: Extent,
+    /// The run of a whole cluster that this belongs to.
+    pub run: Option<String>,
+}
+
+/// How much of a restore one run does: those of a whole cluster go step by step on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// Files are brought and compared. Cassandra goes on running.
+    Stage,
+    /// As far as Cassandra being down for the swap.
+    Stop,
+    /// What the same restore did to Cassandra is taken back.
+    Undo,
 }
 
 impl RestoreOptions {
     fn work_folder(&self, data: &Path, index: usize) -> PathBuf {
-        gather::work_folder(data, index, self.name.as_str(), self.temp_dir.as_deref())
+        place::work_folder(data, index, self.name.as_str(), self.temp_dir.as_deref())
     }
 
     /// What makes a command the same one.
@@ -74,9 +88,34 @@ impl RestoreOptions {
     }
 }
 
-/// A finished restore.
+/// Where a run left the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Cassandra runs with the restored files.
+    Restored,
+    /// The files are there; Cassandra was not touched.
+    Staged,
+    /// Cassandra is down for the swap, or a run got further than that and was interrupted.
+    Stopped,
+    /// The previous data is in its place.
+    Undone,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Restored => "restored",
+            Self::Staged => "staged",
+            Self::Stopped => "stopped",
+            Self::Undone => "undone",
+        }
+    }
+}
+
+/// How a run ended.
 #[derive(Debug)]
 pub struct RestoreOutcome {
+    pub state: State,
     pub name: BackupName,
     pub source: Fqdn,
     pub tables: usize,
@@ -84,32 +123,47 @@ pub struct RestoreOutcome {
     pub downloaded: Amount,
     /// Files of which nobody recorded a hash.
     pub unchecked: usize,
+    /// Unix seconds.
+    pub began: i64,
     pub took: Duration,
     /// How long Cassandra was down. `None` if an interrupted restore was only brought to its end.
     pub down: Option<Duration>,
 }
 
 impl RestoreOutcome {
-    pub fn text(&self) -> String {
+    pub fn text(&self, look: Look) -> String {
         let tables = counted(self.tables as u64, "table");
-        let Some(down) = self.down else {
-            return format!(
-                "{} restored from {}\n  {tables}; the interrupted restore was brought to its end\n",
-                self.name, self.source
-            );
+        let brought = || {
+            let (downloaded, linked) = (size(self.downloaded.bytes), size(self.linked.bytes));
+            format!("{tables}, {downloaded} downloaded, {linked} were on this node; {}", self.compared())
         };
-        format!(
-            "{} restored from {}\n  {tables}, {} downloaded ({}), {} were on this node ({})\n  {}; Cassandra was down for {}, {} in all\n",
-            self.name,
-            self.source,
-            counted(self.downloaded.files, "file"),
-            size(self.downloaded.bytes),
-            counted(self.linked.files, "file"),
-            size(self.linked.bytes),
-            self.compared(),
-            took(down),
-            took(self.took),
-        )
+        let of = format!("{} of {}", self.name, self.source);
+        let (head, mut lines) = match self.state {
+            State::Staged => (format!("{of} is staged, Cassandra was not touched"), vec![brought()]),
+            State::Stopped => {
+                (format!("{of} waits for its swap"), vec!["Cassandra is down, no file was moved yet".to_owned()])
+            }
+            State::Undone => (format!("{of} is taken back: the previous data is in its place"), Vec::new()),
+            State::Restored => {
+                let restored = look.paint(Tone::Good, "restored");
+                (format!("{} {restored} from {}", self.name, self.source), self.lines(&tables))
+            }
+        };
+        lines.push(span(Zone::chosen(), self.began, self.took));
+        format!("{head}\n") + &lines.iter().map(|line| look.folded(&format!("  {line}"), 4)).collect::<String>()
+    }
+
+    fn lines(&self, tables: &str) -> Vec<String> {
+        let Some(down) = self.down else {
+            return vec![format!("{tables}; the interrupted restore was brought to its end")];
+        };
+        let downloaded =
+            format!("{} downloaded ({})", counted(self.downloaded.files, "file"), size(self.downloaded.bytes));
+        let linked = format!("{} were on this node ({})", counted(self.linked.files, "file"), size(self.linked.bytes));
+        vec![
+            format!("{tables}, {downloaded}, {linked}"),
+            format!("{}; Cassandra was down for {}", self.compared(), took(down)),
+        ]
     }
 
     fn compared(&self) -> String {
@@ -123,6 +177,7 @@ impl RestoreOutcome {
     pub fn json(&self) -> Value {
         json!({
             "version": 1,
+            "state": self.state.name(),
             "name": self.name.as_str(),
             "source": self.source.as_str(),
             "tables": self.tables,
@@ -137,49 +192,147 @@ impl RestoreOutcome {
     }
 }
 
-/// Says what a restore would do.
-pub async fn dry_run(context: &Context, options: &RestoreOptions) -> anyhow::Result<RestorePlan> {
-    let yaml = context.cassandra_yaml()?;
-    let service = Service::new(&context.config, &yaml)?;
-    let mut plan = gather::plan(context, options, &yaml, &service).await?;
-    for (folder, journal) in unfinished(&yaml)? {
-        if journal.phase != Phase::Staging {
-            let what = if journal.command == options.command(&context.fqdn) {
-                "is gone on with"
-            } else {
-                "is taken back first"
-            };
-            plan.notes.push(format!("an interrupted restore ({}) {what}", folder.display()));
+/// What a dry run says.
+#[derive(Debug)]
+pub enum DryRun {
+    Plan(Box<RestorePlan>, Progress),
+    /// The same restore was begun, and the swap with it.
+    Begun(BackupName, Fqdn, Progress),
+}
+
+/// How far the same restore got on this node before.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub phase: Option<Phase>,
+    /// The run of a whole cluster that it belonged to.
+    pub run: Option<String>,
+    /// Unix seconds; of one that came to its end.
+    pub finished: Option<i64>,
+    /// Whether the node is a seed of its cluster.
+    pub is_seed: bool,
+}
+
+impl Progress {
+    fn json(&self) -> Value {
+        let restored = self.finished.map(|_| "restored");
+        let phase = self.phase.as_ref().map(Phase::name).or(restored);
+        json!({ "phase": phase, "run": self.run, "finished": self.finished })
+    }
+}
+
+impl DryRun {
+    pub fn text(&self, look: Look) -> String {
+        match self {
+            Self::Plan(plan, _) => plan.text(look),
+            Self::Begun(name, source, progress) => {
+                let phase = progress.phase.as_ref().map_or("begun", Phase::name);
+                let begun = format!("the restore of {name} of {source} was begun ({phase})");
+                look.folded(&format!("{begun}; the same command goes on with it"), 2)
+            }
         }
     }
+
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Plan(plan, progress) => {
+                let mut document = plan.json();
+                document["progress"] = progress.json();
+                document["seed"] = progress.is_seed.into();
+                document
+            }
+            Self::Begun(name, source, progress) => json!({
+                "version": 1,
+                "dry_run": true,
+                "backup": name.as_str(),
+                "source": source.as_str(),
+                "progress": progress.json(),
+                "seed": progress.is_seed,
+            }),
+        }
+    }
+}
+
+/// Says what a restore would do.
+pub async fn dry_run(context: &Context, options: &RestoreOptions) -> anyhow::Result<DryRun> {
+    let yaml = context.cassandra_yaml()?;
+    let command = options.command(&context.fqdn);
+    let (mut progress, mut notes) = (Progress { is_seed: yaml.is_seed(), ..Progress::default() }, Vec::new());
+    for (_, restored) in restored(&yaml)?.into_iter().filter(|(_, restored)| restored.command == command) {
+        progress = Progress { run: Some(restored.run), finished: Some(restored.finished), ..progress };
+    }
+    for (folder, journal) in unfinished(&yaml)? {
+        let same = journal.command == command;
+        let is_touched = !matches!(journal.phase, Phase::Staging | Phase::Staged);
+        if same {
+            progress = Progress { phase: Some(journal.phase), run: journal.run, finished: None, ..progress };
+            if is_touched {
+                return Ok(DryRun::Begun(options.name.clone(), context.fqdn.clone(), progress));
+            }
+        } else if is_touched {
+            notes.push(format!("an interrupted restore ({}) is taken back first", folder.display()));
+        }
+    }
+    let service = Service::new(&context.config, &yaml)?;
+    let mut plan = make_plan(context, options, &yaml, &service).await?;
+    plan.notes.extend(notes);
+    Ok(DryRun::Plan(Box::new(plan), progress))
+}
+
+/// The plan, if it can be carried out on this node's disks.
+async fn make_plan(
+    context: &Context,
+    options: &RestoreOptions,
+    yaml: &CassandraYaml,
+    service: &Service<'_>,
+) -> anyhow::Result<RestorePlan> {
+    let plan = gather::plan(context, options, yaml, service).await?;
+    place::check_renames(&plan.directories, plan.tables.iter().map(|table| &table.target).chain(&plan.set_aside))?;
     Ok(plan)
 }
 
-/// Restores the node.
+/// Restores the node, or does a part of it.
 pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<RestoreOutcome> {
     let begin = Instant::now();
     let yaml = context.cassandra_yaml()?;
+    let _held = hold(&yaml)?;
     let service = Service::new(&context.config, &yaml)?;
     let nodetool = Nodetool::new(&context.config.cassandra)?;
+    let swap = Swap { context, yaml: &yaml, service: &service, nodetool: &nodetool };
+    let command = options.command(&context.fqdn);
+    let ended = |staged: &Staged, state, tables, down| staged.outcome(context, options, state, tables, begin, down);
+    let nothing = Staged::default();
+    if options.extent == Extent::Undo {
+        for (folder, journal) in unfinished(&yaml)?.into_iter().filter(|(_, journal)| journal.command == command) {
+            swap.undo(&folder, &journal).await?;
+        }
+        return Ok(ended(&nothing, State::Undone, 0, None));
+    }
     let monitor = &*context.monitor;
     monitor.title(&format!("restore {} of {} from {}", options.name, context.fqdn, context.storage.location()));
-    let swap = Swap { context, yaml: &yaml, service: &service, nodetool: &nodetool };
-    let (mut begun_folders, mut ran_then) = (Vec::new(), false);
+    let (mut begun_folders, mut ran_then, mut are_staged) = (Vec::new(), false, false);
     for (folder, journal) in unfinished(&yaml)? {
         let (tables, folders, was_running) = (journal.tables, journal.folders.clone(), journal.was_running);
-        match swap.settle(&folder, journal, &options.command(&context.fqdn)).await? {
-            Settled::Done => {
-                let staged = Staged::default();
-                return finish(context, options, staged.outcome(context, options, tables, begin.elapsed(), None)).await;
+        match swap.settle(&folder, journal, &command, options).await? {
+            Settled::Done(down) => {
+                return finish(context, options, ended(&nothing, State::Restored, tables, down)).await;
             }
-            Settled::Begun => {
+            Settled::Waiting => return Ok(ended(&nothing, State::Stopped, tables, None)),
+            Settled::Begun { staged } => {
                 begun_folders.extend(folders);
                 ran_then |= was_running;
+                are_staged |= staged;
             }
             Settled::Removed => {}
         }
     }
-    let plan = context.interrupt.or(gather::plan(context, options, &yaml, &service)).await?;
+    for (folder, restored) in restored(&yaml)? {
+        if options.run.as_ref() == Some(&restored.run) && restored.command == command {
+            monitor.title("  this run has restored the node already");
+            return Ok(ended(&nothing, State::Restored, 0, None));
+        }
+        Restored::forget(&folder)?;
+    }
+    let plan = context.interrupt.or(make_plan(context, options, &yaml, &service)).await?;
     let (all, local) = plan.amounts();
     monitor.step(
         "plan",
@@ -195,20 +348,67 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
     let folder = journal_folder(&plan)?;
     let mut journal = Journal {
         version: Journal::VERSION,
-        command: options.command(&context.fqdn),
+        command,
         phase: Phase::Staging,
         moves: Vec::new(),
+        made: Vec::new(),
         emptied: Vec::new(),
         rewrite: None,
         folders: swap::folders(&plan, &folder).into_iter().chain(begun_folders).collect(),
         tables: plan.tables.len(),
         was_running: ran_then || service.is_running(),
+        run: options.run.clone(),
     };
-    fs_err::create_dir_all(&folder)?;
+    journal::make_as_its_parent(&folder)?;
     journal.write(&folder)?;
-    let staged = context.interrupt.or(stage(context, &plan)).await.map_err(|error| not_staged(error, &folder))?;
-    let down = swap.make(&plan, &folder, &mut journal, &options.seeds).await?;
-    finish(context, options, staged.outcome(context, options, plan.tables.len(), begin.elapsed(), Some(down))).await
+    let staged = context.interrupt.or(stage(context, &plan, are_staged)).await;
+    let staged = staged.map_err(|error| not_staged(error, &folder))?;
+    journal.phase = Phase::Staged;
+    journal.write(&folder)?;
+    match options.extent {
+        Extent::Stage => Ok(ended(&staged, State::Staged, plan.tables.len(), None)),
+        Extent::Stop => {
+            swap.stop(&plan, &folder, &mut journal).await?;
+            Ok(ended(&staged, State::Stopped, plan.tables.len(), None))
+        }
+        Extent::Whole | Extent::Undo => {
+            let down = swap.make(&plan, &folder, &mut journal, &options.seeds).await?;
+            finish(context, options, ended(&staged, State::Restored, plan.tables.len(), Some(down))).await
+        }
+    }
+}
+
+/// One restore at a time: another one would move the files of this one, or take back what it does. The lock ends with the
+/// process, however that ends.
+fn hold(yaml: &CassandraYaml) -> anyhow::Result<Option<std::fs::File>> {
+    let Some(data) = yaml.data_directories.first() else { return Ok(None) };
+    let folder = match fs_err::File::open(data) {
+        // The plan says what is wrong.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?.into_parts().0,
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let who = holder(&folder).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            Err(Failure::failed(format!("another restore works on this node{who}; it has locked {}", data.display()))
+                .hint("wait for its end, or end it: the same command then goes on")
+                .into())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(Failure::failed(format!("could not lock {}", data.display())).cause(error).into())
+        }
+    }
+}
+
+/// The process that has the lock, by proc(5).
+fn holder(folder: &std::fs::File) -> Option<String> {
+    let inode = format!(":{}", std::os::unix::fs::MetadataExt::ino(&folder.metadata().ok()?));
+    let locks = fs_err::read_to_string("/proc/locks").ok()?;
+    let mut locks = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lock =
+        locks.find(|fields| fields.get(1) == Some(&"FLOCK") && fields.get(5).is_some_and(|at| at.ends_with(&inode)))?;
+    lock.get(4).map(|pid| (*pid).to_owned())
 }
 
 async fn finish(
@@ -245,6 +445,10 @@ fn unfinished(yaml: &CassandraYaml) -> anyhow::Result<Vec<(PathBuf, Journal)>> {
     yaml.data_directories.first().map_or_else(|| Ok(Vec::new()), |first| Journal::unfinished(first))
 }
 
+fn restored(yaml: &CassandraYaml) -> anyhow::Result<Vec<(PathBuf, Restored)>> {
+    yaml.data_directories.first().map_or_else(|| Ok(Vec::new()), |first| Restored::all(first))
+}
+
 /// What staging did.
 #[derive(Debug, Default)]
 struct Staged {
@@ -258,35 +462,31 @@ impl Staged {
         &self,
         context: &Context,
         options: &RestoreOptions,
+        state: State,
         tables: usize,
-        took: Duration,
+        begin: Instant,
         down: Option<Duration>,
     ) -> RestoreOutcome {
         let (name, source) = (options.name.clone(), context.fqdn.clone());
         RestoreOutcome {
+            state,
             name,
             source,
             tables,
             linked: self.linked,
             downloaded: self.downloaded,
             unchecked: self.unchecked,
-            took,
+            began: context.now.timestamp(),
+            took: begin.elapsed(),
             down,
         }
     }
 }
 
-/// Brings all files into the stage. Everything there afterwards has the recorded content.
-async fn stage(context: &Context, plan: &RestorePlan) -> anyhow::Result<Staged> {
+/// Brings all files into the stage. Everything there afterwards has the recorded content. `are_staged`: a run before did so.
+async fn stage(context: &Context, plan: &RestorePlan, are_staged: bool) -> anyhow::Result<Staged> {
     let begin = Instant::now();
     prepare_stage(plan)?;
-    let transfer = context.monitor.transfer("download", plan.amounts().0);
-    let fetch = Fetch {
-        storage: context.storage.clone(),
-        watch: context.watch(&transfer.counters),
-        part_size: context.config.storage.multipart_chunksize,
-        replace: true,
-    };
     let wanted = |(table, file): (&PlannedTable, &PlannedFile)| Wanted {
         object: file.object.clone(),
         key: file.key.clone(),
@@ -295,41 +495,15 @@ async fn stage(context: &Context, plan: &RestorePlan) -> anyhow::Result<Staged> 
         owner: swap::owner_to_set(plan.directories[file.directory].owner),
     };
     let files = plan.tables.iter().flat_map(|table| table.files.iter().map(move |file| (table, file)));
-    let mut work = on_threads(context.storage.files_in_flight(), files.map(wanted).collect(), move |wanted: Wanted| {
-        let fetch = fetch.clone();
-        async move { (wanted.object.size, fetch.bring(&wanted).await) }
-    });
-    let unchecked = plan.files().filter(|file| !file.object.has_known_content()).count();
-    let mut staged = Staged { unchecked, ..Staged::default() };
-    let mut problems = Vec::new();
-    while let Some((bytes, fetched)) = work.recv().await {
-        match fetched {
-            Ok(Fetched::Downloaded) => staged.downloaded.add(bytes),
-            Ok(Fetched::Linked | Fetched::Present) => staged.linked.add(bytes),
-            Err(error @ FetchError::Damaged { .. }) => {
-                context.monitor.problem(&error.to_string());
-                problems.push(error.to_string());
-                if problems.len() >= MOST_PROBLEMS {
-                    break;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    drop(work);
-    drop(transfer);
-    if !problems.is_empty() {
-        let count = counted(problems.len() as u64, "object");
-        return Err(Failure::failed(format!("backup {} is damaged: {count} do not match the manifest", plan.backup))
-            .details(problems)
-            .hint("restore another backup, or leave these tables out")
-            .into());
-    }
+    let at_target = if are_staged { AtTarget::Compared } else { AtTarget::Ours };
+    let brought = bring_all(context, at_target, plan.amounts().0, files.map(wanted).collect()).await?;
+    brought.check(&plan.backup, "restore another backup, or leave these tables out")?;
     for directory in &plan.directories {
         sync_file_system(&directory.work)?;
     }
-    context.monitor.step("download", &size(staged.downloaded.bytes), begin.elapsed());
-    Ok(staged)
+    context.monitor.step("download", &size(brought.downloaded.bytes), begin.elapsed());
+    let unchecked = plan.files().filter(|file| !file.object.has_known_content()).count();
+    Ok(Staged { linked: brought.local, downloaded: brought.downloaded, unchecked })
 }
 
 /// Makes the folders of the stage, and removes what an earlier attempt with another plan left there.
@@ -366,12 +540,18 @@ fn prepare_stage(plan: &RestorePlan) -> anyhow::Result<()> {
                 fs_err::remove_file(entry.path())?;
             }
         }
-        // Made by a Cassandra that was started with these files. The table's own ones come back to it.
-        for entry in walkdir::WalkDir::new(directory.work.join("stage")).contents_first(true).into_iter().flatten() {
-            let is_kept = swap::KEPT.iter().any(|kept| entry.file_name() == *kept);
-            if entry.file_type().is_dir() && is_kept {
-                fs_err::remove_dir_all(entry.path())?;
-            }
+        remove_kept(&directory.work.join("stage"))?;
+    }
+    Ok(())
+}
+
+/// Removes what a Cassandra that was started with staged files made in their tables. The table's own ones come back to it.
+fn remove_kept(stage: &Path) -> anyhow::Result<()> {
+    // stage/keyspace/table/snapshots: a keyspace may have such a name, too.
+    for entry in walkdir::WalkDir::new(stage).min_depth(3).max_depth(3).into_iter().flatten() {
+        let is_kept = swap::KEPT.iter().any(|kept| entry.file_name() == *kept);
+        if entry.file_type().is_dir() && is_kept {
+            fs_err::remove_dir_all(entry.path())?;
         }
     }
     Ok(())
@@ -383,4 +563,22 @@ fn sync_file_system(folder: &Path) -> anyhow::Result<()> {
         nix::unistd::syncfs(fs_err::File::open(folder)?.file()).map_err(std::io::Error::from)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyspaces_may_be_called_as_folders_that_a_table_keeps() {
+        let stage = tempfile::tempdir().unwrap();
+        let folders = ["ks/t-1/snapshots/s1", "ks/t-1/.idx", "snapshots/t-2", "backups/backups-3/backups"];
+        for folder in folders {
+            fs_err::create_dir_all(stage.path().join(folder)).unwrap();
+        }
+        remove_kept(stage.path()).unwrap();
+        let left = |folder: &str| stage.path().join(folder).exists();
+        assert!(left("ks/t-1/.idx") && left("snapshots/t-2") && left("backups/backups-3"));
+        assert!(!left("ks/t-1/snapshots") && !left("backups/backups-3/backups"));
+    }
 }

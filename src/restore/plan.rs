@@ -1,12 +1,12 @@
 //! What a restore will do: plain data that can be printed and carried out.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::journal::FOLDER;
 use crate::cassandra::yaml::TokenEdit;
+use crate::model::look::Look;
 use crate::model::manifest::Object;
 use crate::model::names::{BackupName, Fqdn, TableFile, TableFolder};
 use crate::model::units::{count, counted, size};
@@ -58,6 +58,8 @@ pub struct Directory {
     pub needed: u64,
     /// Bytes that its file system has free.
     pub free: u64,
+    /// Bytes of these that are not used.
+    pub reserve: u64,
     /// User and group of the directory, for what is put into it.
     pub owner: (u32, u32),
 }
@@ -85,6 +87,8 @@ pub struct RestorePlan {
     pub start_command: String,
     pub endpoint: String,
     /// What the person should know.
+    /// The release of Cassandra that runs here and was compared with that of the backup.
+    pub cassandra: Option<String>,
     pub notes: Vec<String>,
 }
 
@@ -99,15 +103,14 @@ impl RestorePlan {
         (self.files().map(|file| file.object.size).sum(), self.files().filter(local).map(|file| file.object.size).sum())
     }
 
-    pub fn text(&self) -> String {
+    pub fn text(&self, look: Look) -> String {
         let mut text = String::new();
         let (how, from) = match self.mode {
             Mode::InPlace => ("in place", String::new()),
             Mode::Remote => ("as a remote restore", format!(" from {}", self.source)),
         };
         let mut line = |label: &str, content: String| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {label:<15} {content}");
+            text.push_str(&look.labelled(label, 15, &content));
         };
         let (all, local) = self.amounts();
         line("tables", format!("{} of {}", count(self.tables.len() as u64), count(self.tables_in_backup as u64)));
@@ -165,7 +168,8 @@ impl RestorePlan {
             let undo = directory.data.join(format!("{}{}", FOLDER, self.backup)).join("undo");
             line("undo", format!("the present folders stay in {} until Cassandra answers again", undo.display()));
         }
-        format!("restore {}{from} {how}          nothing has been changed yet\n{text}", self.backup)
+        let head = look.headed(&format!("restore {}{from} {how}", self.backup), "nothing has been changed yet");
+        head + &text
     }
 
     pub fn json(&self) -> Value {
@@ -197,6 +201,7 @@ impl RestorePlan {
             "statements": self.statements,
             "tokens": self.tokens.as_ref().map(|edit| &edit.tokens),
             "drain": self.drain,
+            "cassandra": self.cassandra,
             "notes": self.notes,
         })
     }

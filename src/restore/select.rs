@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::error::Failure;
 use crate::model::manifest::{Manifest, Section};
 use crate::model::names::TableFolder;
+use crate::model::nearest::did_you_mean;
 
 /// Keyspaces of Cassandra itself that carry schema, roles and the node's identity.
 pub const SYSTEM_KEYSPACES: [&str; 4] = ["system", "system_schema", "system_auth", "system_distributed"];
@@ -90,31 +91,9 @@ impl Selection {
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
-    let mut candidates: Vec<_> = known.map(|known| (distance(name, known), known)).collect();
-    candidates.sort_unstable();
-    let failure = Failure::usage(format!("the backup holds no {what} {name:?}"));
-    match candidates.first() {
-        Some((distance, nearest)) if *distance <= name.len().div_ceil(3) => {
-            failure.hint(format!("did you mean {nearest}?"))
-        }
-        _ => failure.hint("medusa download or the manifest shows what it holds"),
-    }
-}
-
-/// How many letters must be changed, inserted or removed to make one word of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    let meant = did_you_mean(name, known);
+    Failure::usage(format!("the backup holds no {what} {name:?}"))
+        .hint(meant.unwrap_or_else(|| "medusa download or the manifest shows what it holds".to_owned()))
 }
 
 #[cfg(test)]

@@ -10,28 +10,35 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use fs_err as fs;
 
-use super::journal::{FOLDER, Journal, Move, Phase, Purpose, Rewrite};
+use super::journal::{FOLDER, Journal, Move, Phase, Purpose, Rewrite, is_left_alone};
 use super::plan::{Directory, RestorePlan};
+use super::{Extent, RestoreOptions};
 use crate::cassandra::naming::first_address;
 use crate::cassandra::nodetool::Nodetool;
 use crate::cassandra::service::{self, Service};
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::{Failure, one_line};
+use crate::exec::command::ExecError;
 use crate::model::names::TableFolder;
 use crate::model::units::counted;
 
-/// Between two looks for a seed, and how often. Medusa's figures.
-const SEED_POLL: Duration = Duration::from_mins(1);
-const SEED_TRIES: u32 = 61;
+/// Between two looks for a seed, and how long it is looked for in all.
+const SEED_POLL: Duration = Duration::from_secs(5);
+const SEED_PATIENCE: Duration = Duration::from_hours(1);
 
 /// What became of an interrupted restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It was the same one, and it is done.
-    Done,
+    /// It was the same one, and it is done. Cassandra was down so long, if that is known.
+    Done(Option<Duration>),
     /// It was the same one and had brought files, which can be used.
-    Begun,
+    Begun {
+        /// All of them, compared.
+        staged: bool,
+    },
+    /// It was the same one, and it waits for its swap or its start with Cassandra down.
+    Waiting,
     /// It was another one, and nothing is left of it.
     Removed,
 }
@@ -54,6 +61,17 @@ impl Swap<'_> {
         journal: &mut Journal,
         seeds: &[String],
     ) -> anyhow::Result<Duration> {
+        let begin = self.stop(plan, folder, journal).await?;
+        if let Err(error) = self.swap_and_start(folder, journal, seeds).await {
+            return Err(self.take_back(folder, journal, error).await);
+        }
+        let down = begin.elapsed();
+        journal.complete(folder, now())?;
+        Ok(down)
+    }
+
+    /// Prepares the schema, stops Cassandra and writes down what is to be moved. Returns since when it is down.
+    pub async fn stop(&self, plan: &RestorePlan, folder: &Path, journal: &mut Journal) -> anyhow::Result<Instant> {
         let (context, service) = (self.context, self.service);
         context.interrupt.check()?;
         if let Err(error) = self.run_statements(&plan.statements).await {
@@ -71,7 +89,17 @@ impl Swap<'_> {
         };
         if plan.drain {
             let drained = self.nodetool.drain().await;
-            drained.map_err(|failure| unchanged("Cassandra could not flush its tables", failure))?;
+            drained.map_err(|failure| {
+                let cause = failure.cause.as_ref().and_then(|cause| cause.downcast_ref());
+                if matches!(cause, Some(ExecError::Deadline { .. })) {
+                    let hint = "see nodetool netstats: a drained Cassandra serves no clients until it is restarted; \
+                                snapshot_timeout in [cassandra] sets how long to wait";
+                    return Failure::failed("no file was changed, but Cassandra may still be flushing its tables")
+                        .cause(failure)
+                        .hint(hint);
+                }
+                unchanged("Cassandra could not flush its tables", failure)
+            })?;
         }
         // Not interruptible: what is half stopped would have to be started again anyway.
         if let Err(failure) = service.stop().await {
@@ -88,26 +116,17 @@ impl Swap<'_> {
             return Err(unchanged(&state, failure).into());
         }
         context.monitor.step("stop", &plan.stop_command, begin.elapsed());
-        match self.swap_and_start(plan, folder, journal, seeds).await {
-            Ok(()) => {}
-            Err(error) => return Err(self.take_back(folder, journal, error).await),
+        if let Err(error) = self.write_down(plan, folder, journal) {
+            return Err(self.take_back(folder, journal, error).await);
         }
-        let down = begin.elapsed();
-        journal.remove(folder)?;
-        Ok(down)
+        Ok(begin)
     }
 
-    async fn swap_and_start(
-        &self,
-        plan: &RestorePlan,
-        folder: &Path,
-        journal: &mut Journal,
-        seeds: &[String],
-    ) -> anyhow::Result<()> {
-        let context = self.context;
-        let begin = Instant::now();
-        context.interrupt.check()?;
+    fn write_down(&self, plan: &RestorePlan, folder: &Path, journal: &mut Journal) -> anyhow::Result<()> {
         journal.moves = moves(plan, folder)?;
+        let places = journal.moves.iter().filter(|step| step.purpose == Purpose::Place);
+        let keyspaces: std::collections::BTreeSet<_> = places.filter_map(|step| step.to.parent()).collect();
+        journal.made = keyspaces.into_iter().filter(|folder| !folder.exists()).map(Path::to_owned).collect();
         journal.emptied.clone_from(&plan.emptied);
         journal.rewrite = match &plan.tokens {
             Some(edit) => {
@@ -116,10 +135,29 @@ impl Swap<'_> {
             }
             None => None,
         };
-        journal.phase = Phase::Swapping;
-        journal.write(folder)?;
-        go_forward(journal)?;
-        context.monitor.step("swap", &counted(plan.tables.len() as u64, "table folder"), begin.elapsed());
+        journal.phase = Phase::Stopped;
+        journal.write(folder)
+    }
+
+    /// From `Stopped`, or from wherever a crash left it later. After the swap Cassandra may have taken writes: nothing is
+    /// swapped again.
+    async fn swap_and_start(&self, folder: &Path, journal: &mut Journal, seeds: &[String]) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        self.context.interrupt.check()?;
+        if journal.phase != Phase::Starting {
+            if self.service.is_running() {
+                return Err(Failure::failed("somebody started Cassandra while it was down for the restore")
+                    .hint("nothing may start it meanwhile: systemd, cron, Puppet and the like")
+                    .into());
+            }
+            journal.phase = Phase::Swapping;
+            journal.write(folder)?;
+            go_forward(journal)?;
+            // From here on Cassandra may be started by anybody, and what it writes belongs to the restored files.
+            journal.phase = Phase::Starting;
+            journal.write(folder)?;
+            self.context.monitor.step("swap", &counted(journal.tables as u64, "table folder"), begin.elapsed());
+        }
         self.wait_for_seeds(seeds).await?;
         self.start(folder, journal).await
     }
@@ -172,58 +210,109 @@ impl Swap<'_> {
 
     /// Puts the previous files back. Cassandra is down afterwards.
     async fn put_back(&self, folder: &Path, journal: &Journal) -> anyhow::Result<()> {
-        if self.service.is_up() || journal.phase == Phase::Starting {
-            self.service.stop().await?;
+        let phase = if journal.phase.is_before_swap() {
+            Phase::Staged
+        } else {
+            if self.service.is_running() || journal.phase == Phase::Starting {
+                self.service.stop().await?;
+            }
+            journal.backward()?;
+            // Cassandra may have run with the files.
+            Phase::Staging
+        };
+        journal.write_taken_back(folder, phase)
+    }
+
+    /// Takes back what was done to Cassandra: the previous data is in its place, and Cassandra runs with it if it ran before.
+    /// What was brought stays.
+    ///
+    /// # Errors
+    /// The restore has come to its end, or the previous data cannot be put back.
+    pub async fn undo(&self, folder: &Path, journal: &Journal) -> anyhow::Result<()> {
+        if journal.phase == Phase::Done || (journal.phase == Phase::Starting && self.has_run(folder).await?) {
+            return Err(Failure::failed("the restore cannot be taken back: Cassandra has run with the restored files")
+                .hint("restore an older backup")
+                .into());
         }
-        journal.backward()?;
-        let begun =
-            Journal { phase: Phase::Staging, moves: Vec::new(), rewrite: None, emptied: Vec::new(), ..journal.clone() };
-        begun.write(folder)
+        if matches!(journal.phase, Phase::Staging | Phase::Staged) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        self.put_back(folder, journal).await?;
+        if journal.was_running && !self.service.is_running() {
+            self.start_again().await?;
+        }
+        self.context.monitor.step("undo", "the previous data is in its place", begin.elapsed());
+        Ok(())
     }
 
     async fn start_again(&self) -> Result<(), Failure> {
         // The signal that ended the restore must not end this.
         let patient = crate::interrupt::Interrupt::default();
-        self.service.start().await?;
+        if !self.service.is_running() {
+            self.service.start().await?;
+        }
         self.service.wait_until_healthy(&patient).await
     }
 
     /// Deals with a restore that was interrupted before.
-    pub async fn settle(&self, folder: &Path, mut journal: Journal, command: &str) -> anyhow::Result<Settled> {
+    pub async fn settle(
+        &self,
+        folder: &Path,
+        mut journal: Journal,
+        command: &str,
+        options: &RestoreOptions,
+    ) -> anyhow::Result<Settled> {
         let same = journal.command == command;
+        if same && options.run.is_some() {
+            journal.run.clone_from(&options.run);
+        }
         let monitor = &*self.context.monitor;
         match journal.phase {
             // Its files are used again if the same backup is restored, and removed otherwise.
-            Phase::Staging if same => Ok(Settled::Begun),
-            Phase::Staging => journal.remove(folder).map(|()| Settled::Removed),
+            Phase::Staging | Phase::Staged if same => Ok(Settled::Begun { staged: journal.phase == Phase::Staged }),
+            Phase::Staging | Phase::Staged => journal.remove(folder).map(|()| Settled::Removed),
+            // Somebody has started it since: the commit log and the tables are no longer those that were written down.
+            Phase::Stopped if same && self.service.is_running() => {
+                self.put_back(folder, &journal).await?;
+                Ok(Settled::Begun { staged: true })
+            }
             Phase::Done | Phase::Starting if journal.phase == Phase::Done || self.has_run(folder).await? => {
                 monitor.title("  an interrupted restore had come to its end: what it set aside is removed");
-                journal.remove(folder)?;
-                Ok(if same { Settled::Done } else { Settled::Removed })
+                if same {
+                    journal.complete(folder, now())?;
+                    return Ok(Settled::Done(None));
+                }
+                journal.remove(folder).map(|()| Settled::Removed)
             }
-            Phase::Swapping | Phase::Starting if same => {
-                monitor.title("  goes on with the restore that was interrupted");
+            Phase::Stopped | Phase::Swapping | Phase::Starting if same && options.extent != Extent::Whole => {
+                Ok(Settled::Waiting)
+            }
+            Phase::Stopped | Phase::Swapping | Phase::Starting if same => {
+                monitor.title("  goes on with the restore that was begun");
+                let stopped = (journal.phase == Phase::Stopped).then(|| Journal::written(folder)).transpose()?;
+                let was_moved = journal.phase != Phase::Stopped;
+                let mut going = journal.clone();
                 let went_on = async {
-                    if journal.phase == Phase::Starting || self.service.is_running() {
+                    let is_running = was_moved && self.service.is_running();
+                    if is_running && let Err(failure) = self.nodetool.drain().await {
+                        tracing::warn!("{}", one_line(&failure.into()));
+                    }
+                    if is_running || journal.phase == Phase::Starting {
                         self.service.stop().await?;
                     }
-                    // After the swap Cassandra may have taken writes: nothing is swapped again.
-                    if journal.phase == Phase::Swapping {
-                        go_forward(&journal)?;
-                    }
-                    self.start(folder, &mut journal.clone()).await
+                    self.swap_and_start(folder, &mut going, &options.seeds).await
                 };
                 if let Err(error) = went_on.await {
-                    journal.phase = Phase::Starting;
-                    return Err(self.take_back(folder, &journal, error).await);
+                    return Err(self.take_back(folder, &going, error).await);
                 }
-                journal.remove(folder)?;
-                Ok(Settled::Done)
+                journal.complete(folder, now())?;
+                Ok(Settled::Done(stopped.and_then(|since| since.elapsed().ok())))
             }
-            Phase::Swapping | Phase::Starting | Phase::Done => {
+            Phase::Stopped | Phase::Swapping | Phase::Starting | Phase::Done => {
                 monitor.title("  takes back another restore that was interrupted");
                 self.put_back(folder, &journal).await?;
-                if journal.was_running {
+                if journal.was_running && !self.service.is_running() {
                     self.start_again().await?;
                 }
                 journal.remove(folder)?;
@@ -269,14 +358,16 @@ impl Swap<'_> {
             return Ok(());
         }
         let ports = [self.yaml.native_port, self.yaml.storage_port];
-        for attempt in 0..SEED_TRIES {
+        let begin = Instant::now();
+        let mut is_told = false;
+        while begin.elapsed() < SEED_PATIENCE {
             let addresses = seeds.iter().filter_map(|seed| first_address(seed));
             let mut endpoints =
                 addresses.flat_map(|address| ports.map(|port| std::net::SocketAddr::new(address, port)));
             if endpoints.any(service::is_open) {
                 return Ok(());
             }
-            if attempt == 0 {
+            if !std::mem::replace(&mut is_told, true) {
                 self.context.monitor.title(&format!("  waits until one of {} is up", seeds.join(", ")));
             }
             self.context
@@ -289,6 +380,11 @@ impl Swap<'_> {
         }
         Err(Failure::failed(format!("none of the seeds {} came up within an hour", seeds.join(", "))).into())
     }
+}
+
+/// Unix seconds.
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
 }
 
 /// Folders of a table that are not part of its files and stay with it.
@@ -393,9 +489,7 @@ fn moves(plan: &RestorePlan, journal_folder: &Path) -> anyhow::Result<Vec<Move>>
         };
         for entry in entries {
             let path = entry?.path();
-            let Some(entry_name) = path.file_name().filter(|name| !name.to_string_lossy().starts_with(FOLDER)) else {
-                continue;
-            };
+            let Some(entry_name) = path.file_name().filter(|name| !is_left_alone(name)) else { continue };
             let to = folder.join(name).join("undo").join(entry_name);
             moves.push(Move { purpose: Purpose::SetAside, from: path, to });
         }

@@ -27,6 +27,8 @@ pub struct Source {
     pub key_file: Option<PathBuf>,
     pub profile: Option<String>,
     pub region: String,
+    /// How long a program or a service may take to give them.
+    pub patience: Duration,
 }
 
 /// See the module.
@@ -84,14 +86,20 @@ impl CredentialProvider for AwsCredentials {
         if let Some(known) = current.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(&known.credential));
         }
-        let provider = self.provider.get_or_init(|| self.provider()).await;
-        let found = match provider.provide_credentials().await {
+        let asked = async {
+            let provider = self.provider.get_or_init(|| self.provider()).await;
+            provider.provide_credentials().await.map_err(|error| with_causes(&error))
+        };
+        let patience = self.source.patience;
+        let answered = tokio::time::timeout(patience, asked).await;
+        let late = |_| Err(format!("no answer within {} seconds (read_timeout)", patience.as_secs()));
+        let found = match answered.unwrap_or_else(late) {
             Ok(found) => found,
             // Better than nothing, for the few minutes that it is good for.
             Err(error) => match current.as_ref().filter(|known| known.expires.is_some_and(|at| at > SystemTime::now()))
             {
                 Some(known) => {
-                    tracing::warn!("the credentials expire soon and could not be renewed: {}", with_causes(&error));
+                    tracing::warn!("the credentials expire soon and could not be renewed: {error}");
                     return Ok(Arc::clone(&known.credential));
                 }
                 None => return Err(self.source.unusable(&error)),
@@ -108,7 +116,7 @@ impl CredentialProvider for AwsCredentials {
 }
 
 impl Source {
-    fn unusable(&self, error: &dyn std::error::Error) -> object_store::Error {
+    fn unusable(&self, error: &str) -> object_store::Error {
         let place = match &self.key_file {
             Some(key_file) => place_of(key_file, self.profile.as_deref()),
             None => {
@@ -116,7 +124,7 @@ impl Source {
             }
         };
         let path = String::new();
-        object_store::Error::Unauthenticated { path, source: format!("{place}: {}", with_causes(error)).into() }
+        object_store::Error::Unauthenticated { path, source: format!("{place}: {error}").into() }
     }
 }
 

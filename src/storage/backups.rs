@@ -72,14 +72,21 @@ impl MetaState {
 impl Storage {
     /// The state of a node backup by its `meta/`. `None`: there is no such backup.
     pub async fn node_backup(&self, fqdn: &Fqdn, name: &BackupName) -> Result<Option<NodeBackup>> {
+        // Nothing else makes a backup, and most that are asked for in vain were never begun.
+        if !self.are_listings_current() && self.head(&self.layout().meta(fqdn, name, Meta::Schema)).await?.is_none() {
+            return Ok(None);
+        }
         Ok(self.meta_state(fqdn, name).await?.backup())
+    }
+
+    fn are_listings_current(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.is_trusted)
     }
 
     /// What `meta/` of a backup holds. Asks a folder for each object by its key, because the listings of some file systems are
     /// behind; those of AWS, Google and Azure are not, and cost one request.
     pub async fn meta_state(&self, fqdn: &Fqdn, name: &BackupName) -> Result<MetaState> {
-        let are_listings_current = self.remote.as_ref().is_some_and(|remote| remote.is_trusted);
-        let [schema, manifest, differential, incremental] = if are_listings_current {
+        let [schema, manifest, differential, incremental] = if self.are_listings_current() {
             self.listed_meta(fqdn, name).await?
         } else {
             let written = async |meta| {

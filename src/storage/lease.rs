@@ -13,7 +13,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -28,6 +28,13 @@ use super::{Storage, StorageError};
 use crate::error::Failure;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units;
+use crate::monitor::Monitor;
+
+/// How long a backup waits for a purge, a deletion or a rebuilt index of its node.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Between two attempts of one that waits.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// What is done under a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +100,17 @@ impl Holder {
     fn is_gone(&self) -> bool {
         let own = Self::this_process();
         let judged = !self.boot.is_empty() && (&self.boot, &self.pid_namespace) == (&own.boot, &own.pid_namespace);
-        judged && start_time(self.pid).as_ref() != Some(&self.started)
+        judged && is_over(self.pid, &self.started)
     }
+}
+
+/// Whether a process that was started then is no more. One that cannot be looked at (`hidepid` of /proc) is there.
+fn is_over(pid: u32, started: &str) -> bool {
+    if fs_err::read_to_string(format!("/proc/{pid}/stat")).is_ok() {
+        return start_time(pid).as_deref() != Some(started);
+    }
+    let Ok(number) = i32::try_from(pid) else { return false };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), None) == Err(nix::errno::Errno::ESRCH)
 }
 
 /// `None`: there is no such process.
@@ -123,6 +139,9 @@ pub struct Terms {
     /// Seconds.
     pub ttl: u64,
 }
+
+/// Who is done must not wait for a storage that is silent.
+const GIVING_BACK: Duration = Duration::from_secs(20);
 
 impl Terms {
     pub const VERSION: u32 = 1;
@@ -178,10 +197,10 @@ impl Found {
 
     fn failure(&self) -> Failure {
         let fqdn = &self.fqdn;
-        let until = units::local_time(self.until().timestamp());
+        let until = units::time(self.until().timestamp());
         let message = match &self.terms {
             Some(terms) => {
-                let since = units::local_time(terms.since);
+                let since = units::time(terms.since);
                 format!("{}, since {since}; its lease lasts until {until} unless it is renewed", terms.describe(fqdn))
             }
             None => format!("somebody holds a lease of {fqdn} that cannot be read; it lasts until {until}"),
@@ -208,9 +227,69 @@ struct State {
     is_lost: AtomicBool,
 }
 
+/// What came of asking for a lease.
+#[derive(Debug)]
+enum Asked {
+    Ours(Lease),
+    Held(Box<Found>),
+}
+
 impl Storage {
     /// Takes the lease of a node, or fails with who has it.
     pub async fn lease(&self, fqdn: &Fqdn, work: Work, backup: Option<&BackupName>) -> anyhow::Result<Lease> {
+        match self.ask_for_lease(fqdn, work, backup).await? {
+            Asked::Ours(lease) => Ok(lease),
+            Asked::Held(found) => Err(found.failure().into()),
+        }
+    }
+
+    /// Takes the lease of a node for a backup. Waits for works that are over soon: a backup that is skipped is missed, and one
+    /// that begins a little later is not.
+    pub async fn lease_for_backup(
+        &self,
+        fqdn: &Fqdn,
+        backup: &BackupName,
+        monitor: &dyn Monitor,
+    ) -> anyhow::Result<Lease> {
+        self.lease_within(fqdn, backup, monitor, PATIENCE).await
+    }
+
+    async fn lease_within(
+        &self,
+        fqdn: &Fqdn,
+        backup: &BackupName,
+        monitor: &dyn Monitor,
+        patience: Duration,
+    ) -> anyhow::Result<Lease> {
+        let begin = Instant::now();
+        let mut waits_for = None;
+        loop {
+            let found = match self.ask_for_lease(fqdn, Work::Backup, Some(backup)).await? {
+                Asked::Ours(lease) => {
+                    if let Some(who) = waits_for {
+                        monitor.step("waited", &format!("until it was done: {who}"), begin.elapsed());
+                    }
+                    return Ok(lease);
+                }
+                Asked::Held(found) => found,
+            };
+            let Some(terms) = found.terms.as_ref().filter(|terms| terms.work != Work::Backup) else {
+                return Err(found.failure().into());
+            };
+            if begin.elapsed() >= patience {
+                return Err(found.failure().into());
+            }
+            if waits_for.is_none() {
+                let who = terms.describe(fqdn);
+                monitor
+                    .title(&format!("{who}; the backup waits for that, {} minutes at most", patience.as_secs() / 60));
+                waits_for = Some(who);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS.min(patience)).await;
+        }
+    }
+
+    async fn ask_for_lease(&self, fqdn: &Fqdn, work: Work, backup: Option<&BackupName>) -> anyhow::Result<Asked> {
         let terms = Terms {
             version: Terms::VERSION,
             id: uuid::Uuid::new_v4().simple().to_string(),
@@ -230,21 +309,21 @@ impl Storage {
                 if self.is_doubtful() {
                     self.expect_refusal(&key, &content).await?;
                 }
-                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
+                return Ok(Asked::Ours(Lease::held(self.clone(), fqdn.clone(), key, terms, version)));
             }
             let Some(found) = self.find_lease(fqdn).await.map_err(with_way_out)? else { continue };
             if found.is_of(&terms) {
                 // The answer to the request was lost.
-                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, found.version));
+                return Ok(Asked::Ours(Lease::held(self.clone(), fqdn.clone(), key, terms, found.version)));
             }
             if !found.is_stale {
-                return Err(found.failure().into());
+                return Ok(Asked::Held(Box::new(found)));
             }
             let who = found.terms.as_ref().map_or_else(|| "somebody".to_owned(), |terms| terms.describe(fqdn));
             tracing::warn!("the lease of {fqdn} is stale and is taken over; it said: {who}");
             let mode = PutMode::Update(found.version);
             if let Some(version) = self.put_lease(&key, content.clone(), mode).await? {
-                return Ok(Lease::held(self.clone(), fqdn.clone(), key, terms, version));
+                return Ok(Asked::Ours(Lease::held(self.clone(), fqdn.clone(), key, terms, version)));
             }
         }
         Err(Failure::failed(format!("the lease of {fqdn} goes from hand to hand; try again")).into())
@@ -366,8 +445,16 @@ impl Lease {
         self.state.is_lost.load(Ordering::SeqCst)
     }
 
-    /// Gives the lease back. What cannot be given back becomes stale.
+    /// Gives the lease back. What cannot be given back soon becomes stale.
     pub async fn release(mut self) {
+        let fqdn = self.state.fqdn.clone();
+        if tokio::time::timeout(GIVING_BACK, self.give_back()).await.is_err() {
+            let ttl = Terms::TTL.as_secs();
+            tracing::warn!("the storage does not answer: the lease of {fqdn} stays, and is stale in {ttl} seconds");
+        }
+    }
+
+    async fn give_back(&mut self) {
         let state = Arc::clone(&self.state);
         // A renewal that is under way ends first: whether it had its effect would not be known.
         let version = state.version.lock().await;
@@ -434,6 +521,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Overrides};
+    use crate::monitor::Silent;
     use crate::storage::provider;
 
     struct Bucket {
@@ -523,6 +611,24 @@ mod tests {
         assert!(bucket.storage.leases().await.unwrap()[0].is_stale);
         bucket.take().await.unwrap().release().await;
         assert_eq!(bucket.files(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_backup_waits_for_a_purge_and_not_for_a_backup() {
+        let bucket = bucket();
+        let name = BackupName::new("b1").unwrap();
+        let take = |patience| bucket.storage.lease_within(&bucket.fqdn, &name, &Silent, patience);
+        bucket.foreign(|holder| holder.boot = "other".into()).await;
+        assert!(take(Duration::ZERO).await.is_err());
+        let released = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bucket.storage.break_lease(&bucket.fqdn).await.unwrap();
+        };
+        let (lease, ()) = tokio::join!(take(PATIENCE), released);
+        // The next one would wait for ever.
+        let refused = take(Duration::MAX).await.unwrap_err();
+        assert!(refused.to_string().contains("backs up n1 (b1)"), "{refused}");
+        lease.unwrap().release().await;
     }
 
     #[tokio::test]

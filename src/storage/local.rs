@@ -21,7 +21,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,6 +52,12 @@ const LIST_BATCH: usize = 1000;
 
 /// Temporary files of runs that ended are removed after this time.
 const ABANDONED: Duration = Duration::from_hours(24);
+
+/// In the folder of temporary files; held while an object is replaced on a condition.
+const UPDATE_LOCK: &str = "update.lock";
+
+/// An update takes moments. Whoever has the lock for longer stands still.
+const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -165,10 +171,17 @@ impl Inner {
 
     /// Keeps other updates out, and makes sure that the object is the expected one.
     fn lock_for_update(&self, location: &Path, expected: &UpdateVersion) -> io::Result<Flock<File>> {
-        let path = self.temporary()?.join("update.lock");
-        let file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| name_the_file(&error.into(), &path))?;
+        let path = self.temporary()?.join(UPDATE_LOCK);
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        let begin = Instant::now();
+        let lock = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err((again, Errno::EWOULDBLOCK)) if begin.elapsed() < LOCK_PATIENCE => file = again,
+                Err((_, error)) => return Err(name_the_file(&error.into(), &path)),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
         let found = fs::metadata(self.file(location))?;
         if expected.e_tag.as_ref() != Some(&e_tag(&found)) {
             return Err(io::Error::other(OtherVersion));
@@ -291,6 +304,10 @@ fn link_nameless(file: &File, target: &FsPath) -> io::Result<()> {
 fn remove_abandoned(folder: &FsPath) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
+        // Whoever holds it keeps out those who have the same file.
+        if entry.file_name() == UPDATE_LOCK {
+            continue;
+        }
         let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed().unwrap_or_default());
         if age.is_ok_and(|age| age > ABANDONED)
             && let Err(error) = fs::remove_file(entry.path())

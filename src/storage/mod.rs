@@ -188,6 +188,15 @@ impl Storage {
         Ok(deleted)
     }
 
+    /// Removes a folder and those above it that are empty. Object stores have no folders.
+    pub fn remove_empty_folder(&self, folder: &Path) {
+        let Some(local) = &self.local else { return };
+        let path = local.root().join(folder.as_ref());
+        let inside = path.ancestors().take_while(|path| *path != local.root());
+        // One that is not empty ends it.
+        let _ = inside.map(fs_err::remove_dir).collect::<std::io::Result<Vec<()>>>();
+    }
+
     /// The time by the storage's own clock, which also dates the objects. Writes a small object and takes it away again.
     pub async fn time(&self) -> Result<DateTime<Utc>> {
         let key = self.layout.clock(&uuid::Uuid::new_v4());

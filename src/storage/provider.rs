@@ -85,7 +85,6 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
     let store = if keys.conditional_create { store } else { Arc::new(Unconditional(store)) };
     let remote = Remote {
         protocol,
-        connector,
         uploads,
         storage_class: keys.storage_class.as_deref().map(|class| storage_class(protocol, class)),
         threshold: config.multi_part_upload_threshold,
@@ -135,7 +134,12 @@ fn storage_class(protocol: Protocol, class: &str) -> String {
     }
 }
 
-pub(super) fn unknown(provider: &str) -> Failure {
+/// Whether there is a provider of that name.
+pub fn is_known(provider: &str) -> bool {
+    matches!(provider, "local" | "google_storage" | "azure_blobs") || s3::is_known(provider)
+}
+
+pub fn unknown(provider: &str) -> Failure {
     Failure::usage(format!("storage_provider {provider:?} in [storage] is not known"))
         .hint(format!("it must be one of {PROVIDERS}"))
 }

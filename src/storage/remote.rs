@@ -25,11 +25,11 @@ use tokio::task::JoinSet;
 
 use super::blocking::inline;
 use super::http::body::{CONTENT, Content, FilePart};
-use super::http::{Connector, Protocol, ServerMd5};
+use super::http::{Protocol, ServerMd5};
 use super::layout::ObjectKey;
 use super::transfer::{PIECE, SourceFile, TransferError, Upload, Watch, check, part_error, read_pieces, read_whole};
 use super::uploads::Uploads;
-use super::{Created, Storage};
+use super::{Created, Storage, absent_is_none};
 use crate::explain;
 use crate::model::digest::{ContentDigest, DigestStream, part_size};
 
@@ -51,7 +51,6 @@ const PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub struct Remote {
     pub protocol: Protocol,
-    pub connector: Connector,
     pub uploads: Option<Uploads>,
     /// Of everything that is written.
     pub storage_class: Option<String>,
@@ -117,12 +116,27 @@ impl Storage {
         };
         options.attributes = remote.attributes();
         let sent = Content { file: None, md5: md5::Md5::digest(&content).into(), whole_md5: None };
+        // Whoever calls knows what to think of a condition that is no longer met because an answer was lost.
+        self.put_again(key, content, options, sent, false).await
+    }
+
+    /// Puts until there is an answer. With `looks`, an object that is there after an answer was lost is not put again.
+    async fn put_again(
+        &self,
+        key: &ObjectKey,
+        content: Bytes,
+        options: PutOptions,
+        sent: Content,
+        looks: bool,
+    ) -> object_store::Result<PutResult> {
         let mut attempts = 0;
         loop {
             let put = self.store.put_opts(key.path(), content.clone().into(), options.clone());
             match CONTENT.scope(sent.clone(), put).await {
-                // Whoever calls knows what to think of a condition that is no longer met because an answer was lost.
                 Err(error) if is_transient(&error) && attempts < ATTEMPTS => {
+                    if looks && self.look_up(key).await?.is_some() {
+                        return Err(Error::AlreadyExists { path: key.to_string(), source: error.into() });
+                    }
                     attempts += 1;
                     tokio::time::sleep(PAUSE * attempts).await;
                 }
@@ -180,23 +194,8 @@ impl Storage {
         let sent = Content { file: (!is_small).then_some(part), md5, whole_md5: None };
         let mut options = PutOptions::from(PutMode::Create);
         options.attributes = remote.attributes();
-        let mut attempts = 0;
-        let put = loop {
-            let options = options.clone();
-            let put = self.store.put_opts(key.path(), content.clone().into(), options);
-            match CONTENT.scope(sent.clone(), put).await {
-                // Servers refuse to overwrite before they have read the body, and then nobody hears them.
-                Err(error) if is_transient(&error) && attempts < ATTEMPTS => {
-                    if self.look(key).await?.is_some() {
-                        let path = key.to_string();
-                        break Err(Error::AlreadyExists { path, source: error.into() });
-                    }
-                    attempts += 1;
-                    tokio::time::sleep(PAUSE * attempts).await;
-                }
-                put => break put,
-            }
-        };
+        // Servers refuse to overwrite before they have read the body, and then nobody hears them.
+        let put = self.put_again(key, content, options, sent, true).await;
         watch.counters.add_bytes(digest.size);
         let expected = hex::encode(md5);
         self.uploaded(remote, key, digest, md5, &expected, put).await
@@ -324,15 +323,16 @@ impl Storage {
 
     /// What the store says about an object's content. `None`: proven absent.
     pub(super) async fn look(&self, key: &ObjectKey) -> super::Result<Option<Found>> {
+        self.look_up(key).await.map_err(self.error("look at", key.path()))
+    }
+
+    async fn look_up(&self, key: &ObjectKey) -> object_store::Result<Option<Found>> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(key.path(), options).await {
-            Ok(found) => {
-                let md5 = found.extensions.get::<ServerMd5>().map(|md5| md5.0);
-                Ok(Some(Found { size: found.meta.size, e_tag: found.meta.e_tag, md5 }))
-            }
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.error("look at", key.path())(error)),
-        }
+        let found = absent_is_none(self.store.get_opts(key.path(), options).await)?;
+        Ok(found.map(|found| {
+            let md5 = found.extensions.get::<ServerMd5>().map(|md5| md5.0);
+            Found { size: found.meta.size, e_tag: found.meta.e_tag, md5 }
+        }))
     }
 
     /// The MD5 of an object's content, where the store knows it.
@@ -364,11 +364,6 @@ impl Storage {
         self.remote.as_ref().is_none_or(|remote| remote.conditional)
     }
 
-    /// Requests over the network so far.
-    pub fn requests(&self) -> Option<u64> {
-        self.remote.as_ref().map(|remote| remote.connector.requests())
-    }
-
     pub fn has_unfinished_uploads(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.uploads.is_some())
     }
@@ -379,13 +374,13 @@ impl Storage {
     }
 
     /// Whether recorded MD5s say nothing about contents.
-    pub(super) fn has_opaque_e_tags(&self) -> bool {
+    pub fn has_opaque_e_tags(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.has_opaque_e_tags)
     }
 
     /// Whether the `ETag` in a listing says something about the content.
     pub fn lists_digests(&self) -> bool {
-        self.remote.as_ref().is_some_and(|remote| remote.protocol == Protocol::S3)
+        self.remote.as_ref().is_some_and(|remote| remote.protocol == Protocol::S3 && !remote.has_opaque_e_tags)
     }
 
     /// Removes the parts that killed runs left below a node's folder. Only under the lease of the node.
@@ -461,14 +456,10 @@ fn read_part(part: &FilePart, digest: &mut DigestStream, watch: &Watch) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::http::Options;
 
     fn remote(protocol: Protocol) -> Remote {
-        let patience = std::time::Duration::from_secs(1);
-        let options = Options { protocol, verify: true, ca: Vec::new(), patience, bandwidth: 0, conditional: true };
         Remote {
             protocol,
-            connector: Connector::new(&options).unwrap(),
             uploads: None,
             storage_class: None,
             threshold: 20 << 20,

@@ -58,6 +58,11 @@ pub fn is_s3(provider: &str) -> bool {
     provider.starts_with("s3") || provider == "ibm_storage"
 }
 
+/// Whether it has a region or asks for one.
+pub fn is_known(provider: &str) -> bool {
+    provider == "s3" || OTHERS.contains(&provider) || REGIONS.iter().any(|(name, _)| *name == provider)
+}
+
 fn place(provider: &str, bucket: &str, settings: &ObjectStore) -> Result<Place, Failure> {
     let region = match (&settings.region, provider) {
         (Some(region), _) => region.clone(),
@@ -68,8 +73,9 @@ fn place(provider: &str, bucket: &str, settings: &ObjectStore) -> Result<Place, 
             None => return Err(provider::unknown(provider)),
         },
     };
-    let is_known = provider == "s3" || OTHERS.contains(&provider) || REGIONS.iter().any(|(name, _)| *name == provider);
-    if !is_known {
+    // Medusa looks the region up only where none is set.
+    let names_a_region = settings.region.is_some() && provider.starts_with("s3_");
+    if !is_known(provider) && !names_a_region {
         return Err(provider::unknown(provider));
     }
     if !OTHERS.contains(&provider) {
@@ -107,6 +113,7 @@ pub fn open(
         key_file: settings.key_file.clone(),
         profile: settings.api_profile.clone(),
         region: place.region.clone(),
+        patience: settings.read_timeout,
     }));
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
@@ -166,7 +173,8 @@ mod tests {
         let china = placed("s3_cn_north", "").unwrap();
         assert_eq!(china.endpoint.as_deref(), Some("https://b.s3.cn-north-1.amazonaws.com.cn"));
         assert!(placed("s3_moon", "").unwrap_err().to_string().contains("s3_moon"));
-        assert!(placed("s3_moon", "region = x\n").is_err());
+        assert_eq!(placed("s3_us_west_2", "region = us-west-2\n").unwrap(), aws("us-west-2", true));
+        assert!(placed("s3moon", "region = x\n").is_err());
     }
 
     #[test]

@@ -23,15 +23,24 @@ const FILE: usize = 12 << 20;
 const PART: u64 = 6 << 20;
 
 /// More difference than that, and AWS refuses signatures.
-const CLOCK_LIMIT: i64 = 300;
+pub const CLOCK_LIMIT: i64 = 300;
 
-/// Runs all probes.
+/// How much is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Requests of a few bytes.
+    Small,
+    /// A file of some size too, and how fast it moves.
+    All,
+}
+
+/// Runs the probes.
 ///
 /// # Errors
 /// Only what keeps it from running at all: interrupts, and this node's own disk.
-pub async fn run(context: &Context) -> anyhow::Result<Report> {
+pub async fn run(context: &Context, extent: Extent) -> anyhow::Result<Report> {
     let folder = uuid::Uuid::new_v4().simple().to_string();
-    let mut check = Check { context, storage: &context.storage, folder, probes: Vec::new() };
+    let mut check = Check { context, storage: &context.storage, extent, folder, probes: Vec::new() };
     let report = Box::pin(context.interrupt.or(check.all())).await;
     let cleaned = check.clean().await;
     let mut report = report?;
@@ -45,6 +54,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Report> {
 struct Check<'a> {
     context: &'a Context,
     storage: &'a Storage,
+    extent: Extent,
     /// Of this check.
     folder: String,
     probes: Vec<Probe>,
@@ -90,7 +100,8 @@ impl Check<'_> {
             })
             .await;
         if written.is_none() {
-            for what in [&READ, &CREATE, &LEASE, &RANGE, &PARTS, &DOWNLOAD, &SHOWN, &DELETE] {
+            let files: &[_] = if self.extent == Extent::All { &[&PARTS, &DOWNLOAD] } else { &[] };
+            for what in [&[&READ, &CREATE, &LEASE, &RANGE], files, &[&SHOWN, &DELETE]].concat() {
                 self.leave_out(what, "nothing can be written");
             }
             return Ok(report);
@@ -105,7 +116,7 @@ impl Check<'_> {
             })
             .await;
         report.clock_difference = seen.as_ref().map(|found| (found.last_modified - Utc::now()).num_seconds());
-        self.probe(&CREATE, self_create(&storage, &key)).await;
+        self.probe(&CREATE, refused_create(&storage, &key)).await;
         let lease = self.key("lease");
         self.probe(&LEASE, async {
             storage.try_update(&lease).await?;
@@ -118,7 +129,9 @@ impl Check<'_> {
             Ok(((), String::new()))
         })
         .await;
-        self.files(&mut report).await?;
+        if self.extent == Extent::All {
+            self.files(&mut report).await?;
+        }
         self.probe(&SHOWN, async {
             let found: Vec<_> = storage.list(&root).try_collect().await?;
             anyhow::ensure!(found.iter().any(|object| object.location == *key.path()), "the listing is behind");
@@ -202,13 +215,14 @@ impl Check<'_> {
         };
         let keys = objects.into_iter().filter(is_left).map(|object| ObjectKey::listed(object.location));
         self.storage.delete(keys.collect()).await?;
+        self.storage.remove_empty_folder(&mine);
         Ok(())
     }
 }
 
 const OVERWRITTEN: &str = "an object that was there was overwritten, although the request forbade it";
 
-async fn self_create(storage: &Storage, key: &ObjectKey) -> anyhow::Result<((), String)> {
+async fn refused_create(storage: &Storage, key: &ObjectKey) -> anyhow::Result<((), String)> {
     let created = storage.create(key, Bytes::from_static(b"other")).await?;
     anyhow::ensure!(created == Created::Taken, "{OVERWRITTEN}");
     let detail = if storage.is_conditional() { "" } else { "by a look before each write (conditional_create = off)" };
@@ -235,6 +249,8 @@ const READERS: &str = "every command";
 const WRITERS: &str = "backup-node, delete-backup, purge, build-index";
 
 static LIST: What = What { name: "list", needs: "list the bucket", for_what: READERS };
+#[cfg(test)]
+pub const WRITE_PROBE: &What = &WRITE;
 static WRITE: What = What { name: "write", needs: "write objects", for_what: WRITERS };
 static READ: What = What { name: "read", needs: "read objects", for_what: READERS };
 static CREATE: What =

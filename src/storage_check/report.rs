@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{CLOCK_LIMIT, What};
 use crate::explain;
+use crate::model::look::{Look, Tone};
 use crate::model::units;
 use crate::storage::Storage;
 
@@ -78,17 +79,17 @@ impl Report {
         })
     }
 
-    pub fn text(&self) -> String {
+    pub fn text(&self, look: Look) -> String {
         let mut text = format!("storage check of {}\n\n", self.location);
         for probe in &self.probes {
-            let (state, remark) = match &probe.outcome {
-                Outcome::Ok(remark) => ("ok", remark.as_str()),
-                Outcome::Failed(_) => ("MISSING", ""),
-                Outcome::LeftOut(why) => ("not tried", why.as_str()),
+            let (state, tone, remark) = match &probe.outcome {
+                Outcome::Ok(remark) => ("ok", Tone::Good, remark.as_str()),
+                Outcome::Failed(_) => ("MISSING", Tone::Bad, ""),
+                Outcome::LeftOut(why) => ("not tried", Tone::Doubtful, why.as_str()),
             };
             let took = if probe.took.is_zero() { String::new() } else { format!("{:.0?}", rounded(probe.took)) };
-            text.push_str(format!("  {:<22}{state:<11}{took:>8}  {remark}", probe.what.name).trim_end());
-            text.push('\n');
+            let state = look.paint(tone, &format!("{state:<11}"));
+            text.push_str(&look.folded(format!("  {:<22}{state}{took:>8}  {remark}", probe.what.name).trim_end(), 45));
         }
         text.push('\n');
         for (name, value) in [
@@ -101,13 +102,14 @@ impl Report {
                 text.push_str(&format!("  {name:<22}{value}\n"));
             }
         }
-        let missing: Vec<_> = self.probes.iter().filter_map(missing).collect();
+        let missing: Vec<_> = self.probes.iter().filter_map(|probe| missing(probe, look)).collect();
         if !missing.is_empty() {
             text.push_str("\nWhat is missing:\n");
             text.extend(missing);
         }
         if self.is_clock_wrong() {
-            text.push_str("\nThe clocks of this node and of the storage differ. Stores refuse requests that are signed at another time.\n");
+            let said = "The clocks of this node and of the storage differ. Stores refuse requests that are signed at another time.";
+            text.push_str(&format!("\n{}", look.folded(said, 2)));
         }
         text
     }
@@ -153,8 +155,9 @@ fn clock(seconds: i64) -> String {
     }
 }
 
-fn missing(probe: &Probe) -> Option<String> {
+fn missing(probe: &Probe, look: Look) -> Option<String> {
     let Outcome::Failed(why) = &probe.outcome else { return None };
     let What { name, needs, for_what } = probe.what;
-    Some(format!("  {name}: {needs}\n    needed for: {for_what}\n    {why}\n"))
+    let lines = [format!("  {name}: {needs}"), format!("    needed for: {for_what}"), format!("    {why}")];
+    Some(lines.iter().map(|line| look.folded(line, 6)).collect())
 }

@@ -19,6 +19,7 @@ use crate::error::{Failure, one_line};
 use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
+use crate::model::nearest::did_you_mean;
 use crate::monitor::Amount;
 use crate::storage::Storage;
 use crate::storage::layout::Meta;
@@ -110,6 +111,8 @@ pub struct BackupReport {
     pub missing: Vec<String>,
     /// Of the nodes that finished.
     pub nodes: Vec<NodeReport>,
+    /// The same nodes, the one that was started first first.
+    pub start_order: Vec<Fqdn>,
     /// The storage failed before the nodes were known.
     pub failed: Option<String>,
 }
@@ -128,11 +131,13 @@ pub async fn verify(context: &Context, options: &VerifyOptions) -> anyhow::Resul
         Some(name) => BTreeSet::from([name.clone()]),
         None => all_names(&context.storage).await?,
     };
+    let transfer = context.monitor.count("backups", names.len());
     let mut backups = Vec::new();
     let mut by_node: BTreeMap<Fqdn, Vec<(usize, NodeBackup)>> = BTreeMap::new();
     for name in names {
         let gathered = gather(context, &name, options).await;
         context.interrupt.check()?;
+        transfer.counters.add_file();
         match gathered {
             Ok(None) => {}
             Ok(Some((report, nodes))) => {
@@ -148,6 +153,8 @@ pub async fn verify(context: &Context, options: &VerifyOptions) -> anyhow::Resul
     if backups.is_empty() {
         return Ok(None);
     }
+    drop(transfer);
+    let transfer = context.monitor.count("nodes", by_node.len());
     let mut read = Amount::default();
     for (fqdn, of_node) in by_node {
         let (indexes, of_node): (Vec<_>, Vec<_>) = of_node.into_iter().unzip();
@@ -157,6 +164,7 @@ pub async fn verify(context: &Context, options: &VerifyOptions) -> anyhow::Resul
         for (index, report) in indexes.into_iter().zip(checked.reports) {
             backups[index].nodes.push(report);
         }
+        transfer.counters.add_file();
     }
     for backup in &mut backups {
         backup.nodes.sort_by(|a, b| a.fqdn.cmp(&b.fqdn));
@@ -192,6 +200,11 @@ async fn gather(
     report.complete = somebody_is_expected && report.incomplete.is_empty() && report.missing.is_empty();
     // One outside the token map may have begun and never finished.
     let finished = |node: &NodeBackup| node.finished.is_some() && wanted(node.fqdn.as_str());
+    let meant = || {
+        let known = || backup.nodes.iter().map(|node| node.fqdn.as_str());
+        options.nodes.iter().find_map(|asked| did_you_mean(asked.as_str(), known()))
+    };
+    let meant = meant();
     let nodes: Vec<_> = backup.nodes.into_iter().filter(finished).collect();
     if !options.nodes.is_empty() && nodes.is_empty() && failed.is_empty() && report.complete {
         if options.name.is_none() {
@@ -200,9 +213,12 @@ async fn gather(
         let asked: Vec<_> = options.nodes.iter().map(Fqdn::as_str).collect();
         let location = context.storage.location();
         return Err(Failure::failed(format!("there is no backup {name} of {} in {location}", asked.join(", ")))
-            .hint(format!("medusa status --backup-name {name} names its nodes"))
+            .hint(meant.unwrap_or_else(|| format!("medusa status --backup-name {name} names its nodes")))
             .into());
     }
+    let mut started: Vec<_> = nodes.iter().map(|node| (node.started, &node.fqdn)).collect();
+    started.sort();
+    report.start_order = started.into_iter().map(|(_, fqdn)| fqdn.clone()).collect();
     report.nodes.extend(
         failed
             .into_iter()
@@ -277,7 +293,7 @@ async fn without_schema(storage: &Storage, fqdn: &Fqdn, name: &BackupName) -> an
 impl BackupReport {
     fn new(name: BackupName) -> Self {
         let (incomplete, missing, nodes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, complete: false, incomplete, missing, nodes, failed: None }
+        Self { name, complete: false, incomplete, missing, nodes, start_order: Vec::new(), failed: None }
     }
 
     pub fn is_good(&self) -> bool {

@@ -392,7 +392,7 @@ async fn read_objects(
     drop(transfer);
     if done.files > 0 {
         let detail = format!("{fqdn}: {} objects, {}", count(done.files), size(done.bytes));
-        context.monitor.step("read", &format!("{detail} {}", rate(done.bytes, begin.elapsed())), begin.elapsed());
+        context.monitor.step("read", &format!("{detail}, {}", rate(done.bytes, begin.elapsed())), begin.elapsed());
     }
     Ok(done)
 }

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{BackupReport, Depth, Fault, Finding, NodeReport, Unknown, VerifyReport};
-use crate::model::units::{count, counted, local_time, size};
+use crate::model::look::{Look, Tone};
+use crate::model::table::{Column, Table};
+use crate::model::units::{count, counted, size, time};
 use crate::monitor::Amount;
 
 impl VerifyReport {
@@ -15,8 +17,15 @@ impl VerifyReport {
     }
 
     /// Node by node, with what was proven.
-    pub fn text(&self) -> String {
-        let mut text: String = self.backups.iter().map(backup_text).collect();
+    pub fn text(&self, look: Look) -> String {
+        let mut text: String = self.backups.iter().map(|backup| backup_text(backup, look)).collect();
+        text.push_str(&look.folded(&self.sum(), 0));
+        text
+    }
+
+    /// All nodes in a sentence, and what was looked at.
+    fn sum(&self) -> String {
+        let mut text = String::new();
         let what = if self.backups.len() == 1 { "node" } else { "node backup" };
         let all = self.nodes().count();
         let bad = self.nodes().filter(|node| !node.is_good()).count();
@@ -50,7 +59,6 @@ impl VerifyReport {
                 counted(only_sizes as u64, "object")
             );
         }
-        text.push('\n');
         text
     }
 
@@ -100,7 +108,11 @@ fn medusa_text(backup: &BackupReport) -> String {
         return text;
     }
     text.push_str("- Manifest validation: Failed!\n");
-    for node in &backup.nodes {
+    // As cassandra-medusa goes through them.
+    let mut nodes: Vec<_> = backup.nodes.iter().collect();
+    let place = |node: &NodeReport| backup.start_order.iter().position(|fqdn| *fqdn == node.fqdn);
+    nodes.sort_by_key(|node| place(node).unwrap_or(usize::MAX));
+    for node in nodes {
         if let Some(unknown) = &node.unknown {
             let _ = writeln!(text, "  - [{}] {}", node.fqdn, unknown_text(unknown));
         }
@@ -124,7 +136,7 @@ fn unknown_text(unknown: &Unknown) -> String {
     }
 }
 
-fn backup_text(backup: &BackupReport) -> String {
+fn backup_text(backup: &BackupReport, look: Look) -> String {
     let all: Amount = backup.nodes.iter().fold(Amount::default(), |all, node| Amount {
         files: all.files + node.objects.files,
         bytes: all.bytes.saturating_add(node.objects.bytes),
@@ -137,31 +149,37 @@ fn backup_text(backup: &BackupReport) -> String {
         size(all.bytes)
     );
     if let Some(why) = &backup.failed {
-        let _ = writeln!(text, "  could not be checked: {why}");
+        text.push_str(&look.folded(&format!("  could not be checked: {why}"), 4));
     }
-    let names = backup.nodes.iter().map(|node| node.fqdn.as_str());
-    let names = names.chain(backup.incomplete.iter().map(|(fqdn, _)| fqdn.as_str()));
-    let names = names.chain(backup.missing.iter().map(String::as_str));
-    let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut table = Table::new(&[Column::text("", 0), Column::text("", 0)]).without_head();
     for node in &backup.nodes {
-        text.push_str(&node_text(node, width));
+        let (state, tone) = node_state(node);
+        table.row(vec![node.fqdn.to_string(), state.into()], Some((1, tone)), node_counts(node));
     }
     for (fqdn, started) in &backup.incomplete {
-        let _ = writeln!(text, "  {:<width$}   unfinished   started {}", fqdn.as_str(), local_time(*started));
+        let said = format!("started {}", time(*started));
+        table.row(vec![fqdn.to_string(), "unfinished".into()], Some((1, Tone::Doubtful)), said);
     }
     for host in &backup.missing {
-        let _ = writeln!(text, "  {host:<width$}   missing      there is no backup of this node");
+        table.row(vec![host.clone(), "missing".into()], Some((1, Tone::Bad)), "there is no backup of this node");
+    }
+    let mut findings = backup.nodes.iter().map(|node| node_findings(node, look));
+    for line in table.lines(look) {
+        text.push_str(&line);
+        text.push_str(&findings.next().unwrap_or_default());
     }
     text
 }
 
-fn node_text(node: &NodeReport, width: usize) -> String {
-    let name = node.fqdn.as_str();
-    let state = match &node.unknown {
-        Some(Unknown::Storage(_)) => "unknown",
-        _ if node.is_good() => "ok",
-        _ => "damaged",
-    };
+fn node_state(node: &NodeReport) -> (&'static str, Tone) {
+    match &node.unknown {
+        Some(Unknown::Storage(_)) => ("unknown", Tone::Doubtful),
+        _ if node.is_good() => ("ok", Tone::Good),
+        _ => ("damaged", Tone::Bad),
+    }
+}
+
+fn node_counts(node: &NodeReport) -> String {
     let mut said = Vec::new();
     match &node.unknown {
         Some(unknown) => said.push(unknown_text(unknown)),
@@ -184,21 +202,19 @@ fn node_text(node: &NodeReport, width: usize) -> String {
     if node.rewritten > 0 {
         said.push(format!("{} rewritten by cassandra-medusa", count(node.rewritten)));
     }
-    let mut text = format!("  {name:<width$}   {state:<10}   {}\n", said.join(", "));
-    for Finding { path, fault } in &node.findings {
-        let _ = match fault {
-            Fault::WrongSize { expected, found } => writeln!(
-                text,
-                "    {:<12} {path}   expected {}, found {}",
-                fault.kind(),
-                count(*expected),
-                count(*found)
-            ),
-            Fault::Unusable(why) => writeln!(text, "    {:<12} {path}   {why}", fault.kind()),
-            _ => writeln!(text, "    {:<12} {path}", fault.kind()),
+    said.join(", ")
+}
+
+fn node_findings(node: &NodeReport, look: Look) -> String {
+    let line = |Finding { path, fault }: &Finding| {
+        let remark = match fault {
+            Fault::WrongSize { expected, found } => format!("expected {}, found {}", count(*expected), count(*found)),
+            Fault::Unusable(why) => why.clone(),
+            _ => String::new(),
         };
-    }
-    text
+        look.remarked(&format!("    {:<12} {path}", fault.kind()), &remark, 17)
+    };
+    node.findings.iter().map(line).collect()
 }
 
 fn backup_json(backup: &BackupReport) -> Value {

@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::error::one_line;
 use crate::model::backups::BackupMode;
+use crate::model::digest::Sha256;
+use crate::model::look::Look;
 use crate::model::manifest::Manifest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::summary::{HostsDigest, Summary};
 use crate::model::tokenmap::parse_hosts;
-use crate::model::units::{counted, local_time, size, took};
+use crate::model::units::{counted, size, time, took};
 use crate::monitor::Amount;
 use crate::storage::layout::{InIndex, InNode, IndexKind, Meta, ObjectKey, Pool, SummaryEntry};
 use crate::storage::{Storage, StorageError};
@@ -78,6 +80,20 @@ struct Index {
     leases: BTreeSet<Fqdn>,
 }
 
+/// What is kept of a token map: it is large where nodes have many tokens, and a node has many backups.
+#[derive(Debug, Clone)]
+struct TokenmapFacts {
+    /// `None`: it cannot be used.
+    hosts: Option<HostsDigest>,
+    hash: Sha256,
+}
+
+impl TokenmapFacts {
+    fn of(bytes: &Bytes) -> Self {
+        Self { hosts: parse_hosts(bytes).ok().map(|hosts| HostsDigest::of(&hosts)), hash: Sha256::of(bytes) }
+    }
+}
+
 /// A node with what its manifests name.
 struct NodeCheck<'a> {
     context: &'a Context,
@@ -86,7 +102,7 @@ struct NodeCheck<'a> {
     report: &'a mut RepositoryReport,
     named: HashSet<Box<str>>,
     /// Finished backups with their time and token map.
-    finished: Vec<(i64, BackupName, Option<Bytes>)>,
+    finished: Vec<(i64, BackupName, Option<TokenmapFacts>)>,
     existing: BTreeSet<BackupName>,
     all_readable: bool,
 }
@@ -112,8 +128,10 @@ pub async fn check(context: &Context) -> anyhow::Result<RepositoryReport> {
         nodes.entry(fqdn.clone()).or_default().insert(name.clone());
     }
     check_leases(context, &index, &mut report).await?;
+    let transfer = context.monitor.count("nodes", nodes.len());
     for (fqdn, names) in &nodes {
         context.interrupt.check()?;
+        transfer.counters.add_file();
         let mut node = NodeCheck {
             context,
             fqdn,
@@ -173,7 +191,7 @@ async fn check_leases(context: &Context, index: &Index, report: &mut RepositoryR
                 continue;
             }
         };
-        let until = local_time(found.until().timestamp());
+        let until = time(found.until().timestamp());
         let is_over = found.is_stale || context.now > found.until();
         let (what, mend) = match &found.terms {
             _ if is_over => ("is a lease that nobody renews".to_owned(), "the next command takes it over".into()),
@@ -353,7 +371,7 @@ impl NodeCheck<'_> {
             }
         }
         if let Some(finished) = finished {
-            self.finished.push((finished, name.clone(), tokenmap));
+            self.finished.push((finished, name.clone(), tokenmap.as_ref().map(TokenmapFacts::of)));
         }
         Ok(())
     }
@@ -367,8 +385,7 @@ impl NodeCheck<'_> {
         let summaries = self.index.summaries.get(&(self.fqdn.clone(), name.clone())).map_or(&[][..], Vec::as_slice);
         let known = self.finished.iter().find(|(_, known, _)| known == name);
         let finished = known.map(|(at, ..)| *at);
-        let hosts = known.and_then(|(.., tokenmap)| parse_hosts(tokenmap.as_ref()?).ok());
-        let hosts = hosts.map(|hosts| HostsDigest::of(&hosts));
+        let hosts = known.and_then(|(.., tokenmap)| tokenmap.as_ref()?.hosts.clone());
         for (key, summary) in summaries {
             let Some(summary) = summary else {
                 self.note(key, "cannot be read, so that listings read the manifest", BUILD_INDEX);
@@ -409,7 +426,8 @@ impl NodeCheck<'_> {
                 self.note(&name_key, format!("names {name}, but {newest} is newer"), BUILD_INDEX);
             }
             Some((_, name, tokenmap)) => {
-                if storage.read(&tokenmap_key).await? != tokenmap {
+                let copy = storage.read(&tokenmap_key).await?.as_deref().map(Sha256::of);
+                if copy != tokenmap.map(|tokenmap| tokenmap.hash) {
                     self.note(&tokenmap_key, format!("is not the token map of {name}"), BUILD_INDEX);
                 }
             }
@@ -476,27 +494,29 @@ impl RepositoryReport {
         self.problems() == 0
     }
 
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            "{}   {}, {} of nodes, {}, {}\n",
+    pub fn text(&self, look: Look) -> String {
+        let head = format!(
+            "{}   {}, {} of nodes, {}, {}",
             self.location,
             counted(self.nodes, "node"),
             counted(self.node_backups, "finished backup"),
             counted(self.named.files, "object"),
             size(self.named.bytes)
         );
+        let mut text = look.folded(&head, 2);
         for Issue { weight, object, what, mend } in &self.issues {
             let weight = if *weight == Weight::Problem { "problem" } else { "note" };
-            let _ = writeln!(text, "  {weight:<10} {object} {what}\n             {mend}");
+            text.push_str(&look.labelled(weight, 10, &format!("{object} {what}")));
+            text.push_str(&look.labelled("", 10, mend));
         }
         for Unfinished { name, fqdn, age } in &self.unfinished {
             let age = took(Duration::from_secs(*age));
-            let _ = writeln!(
-                text,
-                "  unfinished {name} of {fqdn}, begun {age} ago\n             \
-                 medusa backup-node --backup-name {name} on that node finishes it, \
+            text.push_str(&look.labelled("unfinished", 10, &format!("{name} of {fqdn}, begun {age} ago")));
+            let mend = format!(
+                "medusa backup-node --backup-name {name} on that node finishes it, \
                  medusa --fqdn {fqdn} delete-backup --backup-name {name} removes it"
             );
+            text.push_str(&look.labelled("", 10, &mend));
         }
         for (fqdn, garbage) in &self.garbage {
             let _ = match garbage {

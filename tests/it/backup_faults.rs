@@ -118,6 +118,19 @@ fn p1_a_snapshot_without_one_file_is_an_error() {
 }
 
 #[test]
+fn p1_a_snapshot_without_a_component_is_an_error() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    for (name, component, parts) in [
+        ("unindexed", "Index.db", ["-Index.db", "cannot be read"]),
+        ("undigested", "Digest.crc32", ["-Digest.crc32", "TOC.txt lists"]),
+    ] {
+        on_snapshot(&mut medusa, node, &add_to_snapshot(node, &format!("rm *-{component}")));
+        let run = medusa.run(&["backup-node", "--backup-name", name]);
+        assert_not_done(node, &medusa, name, &run, &parts);
+    }
+}
+
+#[test]
 fn p1_a_snapshot_whose_table_is_an_empty_folder_is_an_error() {
     let (node, mut medusa) = (shop(), medusa(shop()));
     on_snapshot(&mut medusa, node, &add_to_snapshot(node, "rm -r ./* ./.[!.]*"));
@@ -256,6 +269,22 @@ fn p5_a_signal_while_nodetool_takes_the_snapshot_leaves_none() {
     assert_eq!(snapshots_of(node, "early"), BTreeSet::new(), "{run}");
 }
 
+/// As `timeout` and a terminal that hangs up do it.
+#[test]
+fn p5_signals_that_come_together_are_one() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    let flag = medusa.folder.path().join("taking");
+    on_snapshot(&mut medusa, node, &format!("touch {}; sleep 1; $REAL \"$@\"; exit $?", flag.display()));
+    let child = medusa.spawn(&["-q", "backup-node", "--backup-name", "twice"]);
+    wait_for("the snapshot", || flag.exists());
+    for name in ["TERM", "TERM", "HUP", "HUP"] {
+        signal(&child, name);
+    }
+    let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
+    assert_fails(&run, 143, &["SIGTERM: ends in order", "interrupted by SIGTERM"]);
+    assert_eq!(snapshots_of(node, "twice"), BTreeSet::new(), "{run}");
+}
+
 #[test]
 fn p5_the_snapshot_goes_even_if_nodetool_cannot_clear_it() {
     let (node, mut medusa) = (shop(), medusa(shop()));
@@ -283,6 +312,151 @@ fn p2_a_full_disk_loses_nothing_and_the_same_command_finishes() {
     disk.grow();
     medusa.ok(&arguments);
     medusa.ok(&["verify", "--backup-name", "full", "--enable-md5-checks"]);
+}
+
+/// Lines that take the snapshot and then wait until `go` is there. Returns them with `taken` and `go`.
+fn held_snapshot(medusa: &Medusa) -> (String, PathBuf, PathBuf) {
+    let (taken, go) = (medusa.folder.path().join("taken"), medusa.folder.path().join("go"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.1; done", taken.display(), go.display());
+    (format!("$REAL \"$@\" || exit 1\n{wait}\nexit 0"), taken, go)
+}
+
+#[test]
+fn p1_a_table_that_is_dropped_right_after_the_snapshot_keeps_its_schema() {
+    // Its own: where another table is created at the same time, the snapshot is taken again.
+    let node = &Node::start(Options::new(Release::V5_0));
+    let mut medusa = medusa(node);
+    let keyspace = keyspace("dropped");
+    load(&node.session(), &keyspace, 3);
+    let (body, taken, go) = held_snapshot(&medusa);
+    on_snapshot(&mut medusa, node, &body);
+    let child = medusa.spawn(&["backup-node", "--backup-name", "gone-table"]);
+    wait_for("the snapshot", || taken.exists());
+    node.session().run(&format!("DROP TABLE {keyspace}.t"));
+    fs::write(&go, "").unwrap();
+    let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]).expect_code(0);
+    let objects = manifest_objects(&manifest(&medusa, &node.address, "gone-table"));
+    assert!(objects.keys().any(|path| path.contains(&format!("/{keyspace}/t-"))), "{run}");
+    let meta = medusa.bucket().join(&node.address).join("gone-table/meta");
+    for file in fs::read_dir(meta).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.to_str().unwrap().contains("schema") {
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.contains(&format!("CREATE TABLE {keyspace}.t ")), "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn p1_a_toc_that_cassandra_rewrites_meanwhile_is_stored_as_it_is_then() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    on_snapshot(&mut medusa, node, &add_to_snapshot(node, "truncate -s 512M nb-900-big-TOC.txt"));
+    let child = medusa.spawn(&["backup-node", "--backup-name", "toc"]);
+    let file = wait_until_it_reads(&child, "nb-900-big-TOC.txt");
+    signal(&child, "STOP");
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(1000).unwrap();
+    signal(&child, "CONT");
+    finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]).expect_code(0);
+    let stored = object_file(&medusa, &node.address, "toc", "shop/t-", "nb-900-big-TOC.txt");
+    assert_eq!(fs::metadata(stored).unwrap().len(), 1000);
+    medusa.ok(&["verify", "--backup-name", "toc", "--read-data"]);
+    medusa.peer_ok(&["verify", "--backup-name", "toc"]);
+}
+
+#[test]
+fn a_snapshot_that_takes_too_long_is_not_tried_again() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    let calls = medusa.folder.path().join("calls");
+    let snapshots = node.table_folders("shop", "t").remove(0).join("snapshots");
+    let call = format!("echo call >> {}", calls.display());
+    let begun = format!("for tag; do :; done; mkdir -p {}/$tag; sleep 1000", snapshots.display());
+    medusa.set("cassandra", "snapshot_timeout", "2");
+    for (name, then, count) in [("slow", begun.as_str(), 1), ("unfit", "exit 0", 2)] {
+        on_snapshot(&mut medusa, node, &format!("{call}\n{then}"));
+        let run = medusa.run(&["backup-node", "--backup-name", name]);
+        assert_not_done(node, &medusa, name, &run, &[]);
+        assert_eq!(fs::read_to_string(&calls).unwrap().lines().count(), count, "{run}");
+        fs::remove_file(&calls).unwrap();
+    }
+}
+
+#[test]
+fn a_backup_beside_another_one_waits_for_nothing_and_leaves_its_marker() {
+    let (node, mut first) = (shop(), medusa(shop()));
+    let mut second = medusa(node);
+    let temporary = first.folder.path().to_owned();
+    for medusa in [&mut first, &mut second] {
+        medusa.env("TMPDIR", temporary.to_str().unwrap());
+    }
+    let marker = temporary.join("medusa_backup_in_progress");
+    let (body, taken, go) = held_snapshot(&first);
+    on_snapshot(&mut first, node, &body);
+    let child = first.spawn(&["backup-node", "--backup-name", "slowly"]);
+    wait_for("the snapshot", || taken.exists());
+    assert!(marker.exists());
+    // The node has a lease already.
+    let refused = first.run(&["backup-node", "--backup-name", "refused"]);
+    assert_fails(&refused, 1, &["slowly"]);
+    assert!(marker.exists(), "the marker of the other run is gone");
+    // Into another bucket.
+    let run = second.ok(&["backup-node", "--backup-name", "beside"]);
+    assert!(!run.stderr.contains("waiting for"), "{run}");
+    fs::write(&go, "").unwrap();
+    finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]).expect_code(0);
+}
+
+#[test]
+fn p5_a_complete_backup_whose_snapshot_stays_says_both() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    let busy = node.table_folders("shop", "t").remove(0).join("snapshots/medusa-stuck/.busy");
+    let mount = add_to_snapshot(node, "mkdir .busy && mount -t tmpfs -o size=1m tmpfs .busy || exit 1");
+    wrap_nodetool(
+        &mut medusa,
+        node,
+        &format!("case \"$*\" in *' snapshot '*)\n{mount}\n;; *' clearsnapshot '*) exit 1;; esac\nexec $REAL \"$@\"\n"),
+    );
+    let arguments = ["backup-node", "--backup-name", "stuck"];
+    let run = medusa.run(&arguments);
+    let unmounted = std::process::Command::new("umount").arg(&busy).status().unwrap();
+    assert!(unmounted.success(), "{run}");
+    assert_fails(
+        &run,
+        3,
+        &["stuck of", "is complete, but its snapshot could not be cleared", "clearsnapshot -t medusa-stuck"],
+    );
+    assert!(run.stdout.contains("stuck complete"), "{run}");
+    assert!(listed(&medusa)["stuck"]);
+    assert_eq!(snapshots_of(node, "stuck"), ["medusa-stuck".to_owned()].into());
+
+    wrap_nodetool(&mut medusa, node, "exec $REAL \"$@\"\n");
+    assert_fails(&medusa.run(&arguments), 1, &["medusa-stuck was left and is cleared now", "already exists"]);
+    assert_eq!(snapshots_of(node, "stuck"), BTreeSet::new());
+}
+
+#[test]
+fn a_snapshot_that_a_coordinator_took_hours_ago_is_kept() {
+    let (node, medusa) = (shop(), medusa(shop()));
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(3);
+    let take = |name: &str| {
+        let tag = format!("medusa-{name}");
+        node.nodetool(&["snapshot", "-t", &tag]);
+        for entry in walkdir::WalkDir::new(&node.data_directories()[0]).into_iter().flatten() {
+            if entry.file_type().is_dir() && entry.file_name().to_str() == Some(&tag) {
+                fs::File::open(entry.path()).unwrap().set_modified(old).unwrap();
+            }
+        }
+    };
+    take("alone");
+    let run = medusa.ok(&["backup-node", "--backup-name", "alone"]);
+    assert!(run.stderr.contains("medusa-alone is 3 h"), "{run}");
+
+    take("common");
+    let index = medusa.bucket().join("index/backup_index/common");
+    fs::create_dir_all(&index).unwrap();
+    let began = old.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
+    fs::write(index.join(format!("started_other.example_{began}.timestamp")), began.to_string()).unwrap();
+    let run = medusa.ok(&["backup-node", "--backup-name", "common"]);
+    assert!(run.stderr.contains("medusa-common was there"), "{run}");
+    assert_eq!(snapshots_of(node, "common"), BTreeSet::new());
 }
 
 #[test]

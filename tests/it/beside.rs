@@ -10,6 +10,12 @@ use crate::support::{insert, listed, load, manifest, manifest_objects, medusa, n
 
 const SECONDS: u64 = 30;
 
+/// So many backups and purges are not enough to have met each other.
+const LEAST: u32 = 2;
+
+/// For a machine that is busy.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 #[test]
 fn p3_purges_beside_backups() {
     let seconds = std::env::var("LOOP_SECONDS").map_or(SECONDS, |seconds| seconds.parse().unwrap());
@@ -24,7 +30,7 @@ fn p3_purges_beside_backups() {
     let medusa = &medusa;
     let backups = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::SeqCst) && Instant::now() < end + Duration::from_mins(2) {
+            while !is_over.load(Ordering::SeqCst) && Instant::now() < end + PATIENCE {
                 let run = medusa.run(&["purge"]);
                 let is_held = run.stderr.contains("its lease lasts until");
                 assert!(run.code == 0 || (run.code == 3 && is_held), "{run}");
@@ -33,22 +39,17 @@ fn p3_purges_beside_backups() {
             }
         });
         let mut number = 0;
-        while Instant::now() < end {
+        // On a busy machine until there is something to look at.
+        while Instant::now() < end || number <= LEAST || purges.load(Ordering::SeqCst) <= LEAST {
+            assert!(Instant::now() < end + PATIENCE, "{number} backups beside {purges:?} purges");
             number += 1;
             insert(&node.session(), "shop", 10 * number..10 * number + 5);
             if number % 3 == 0 {
                 node.nodetool(&["compact", "shop"]);
             }
             let name = format!("b{number:04}");
-            let arguments = ["backup-node", "--backup-name", &name];
-            // The purge has the lease at times.
-            while Instant::now() < end + Duration::from_mins(1) {
-                let run = medusa.run(&arguments);
-                if run.code == 0 {
-                    break;
-                }
-                assert!(run.stderr.contains("its lease lasts until"), "{run}");
-            }
+            // The purge has the lease at times; the backup waits for it.
+            medusa.ok(&["backup-node", "--backup-name", &name]);
             medusa.ok(&["verify", "--backup-name", &name, "--read-data"]);
         }
         is_over.store(true, Ordering::SeqCst);
@@ -57,7 +58,6 @@ fn p3_purges_beside_backups() {
     println!(
         "{backups} backups beside {purges:?} purges; {waited:?} more were turned away by a backup, in {seconds} s"
     );
-    assert!(purges.load(Ordering::SeqCst) > 2 && backups > 2);
     medusa.ok(&["purge"]);
     let names = listed(medusa);
     assert_eq!(names.len(), 3, "{names:?}");

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::lab::medusa::{Medusa, Run, finish};
+use crate::made;
 use crate::support::{assert_fails, binary};
 
 fn medusa() -> Medusa {
@@ -150,6 +151,80 @@ fn the_log_file_gets_what_stderr_gets() {
     medusa.ok(&["list-backups"]);
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.contains("WARNING") && text.contains("typo"), "{text}");
+}
+
+/// stderr is gone when somebody looks for the reason of last night.
+#[test]
+fn the_log_file_tells_how_a_command_ended() {
+    let mut medusa = medusa();
+    let log = medusa.folder.path().join("medusa.log");
+    for (key, value) in [("enabled", "True"), ("file", log.to_str().unwrap()), ("format", "%(levelname)s %(message)s")]
+    {
+        medusa.set("logging", key, value);
+    }
+    medusa.ok(&["-q", "list-backups"]);
+    let run = medusa.run(&["-vv", "status", "--backup-name", "x"]).expect_code(1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    for (start, part) in [
+        ("INFO list-backups of medusa ", " begins"),
+        ("INFO list-backups ended after ", " with exit code 0"),
+        ("INFO status ended after ", " with exit code 1"),
+        ("ERROR there is no backup x in ", ""),
+        ("ERROR   hint: medusa list-backups", ""),
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(start) && line.contains(part)), "{start}: {text}");
+    }
+    assert_eq!(run.stderr.matches("there is no backup x").count(), 1, "{run}");
+    assert!(!run.stderr.contains("exit code"), "{run}");
+    // The level of the file holds for all of it.
+    std::fs::remove_file(&log).unwrap();
+    medusa.set("logging", "level", "FATAL");
+    medusa.run(&["status", "--backup-name", "x"]).expect_code(1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("there is no backup x") && !text.contains("INFO"), "{text}");
+}
+
+/// A file that Medusa reads ends no command that does not need what is empty.
+#[test]
+fn what_is_empty_in_the_configuration_is_unset() {
+    let mut medusa = medusa();
+    let empty = [
+        ("storage", "secure"),
+        ("storage", "read_timeout"),
+        ("storage", "transfer_max_bandwidth"),
+        ("storage", "multi_part_upload_threshold"),
+        ("cassandra", "start_cmd"),
+        ("cassandra", "stop_cmd"),
+        ("cassandra", "nodetool_ssl"),
+        ("ssh", "port"),
+        ("checks", "md5_check_concurrency"),
+        ("logging", "level"),
+        ("grpc", "port"),
+    ];
+    for (section, key) in empty {
+        medusa.set(section, key, "");
+    }
+    assert_eq!(medusa.ok(&["list-backups"]).stdout, "");
+    let shown = medusa.ok(&["config", "--output", "json"]).json();
+    let of = |section: &str, key: &str| shown["sections"][section][key].clone();
+    assert_eq!(of("storage", "read_timeout"), serde_json::json!({"value": "60", "origin": "default"}));
+    assert_eq!(of("cassandra", "start_cmd")["value"], "");
+    assert_eq!(of("storage", "transfer_max_bandwidth")["value"], "0");
+    assert!(of("storage", "transfer_max_bandwidth")["origin"].as_str().unwrap().contains(".ini:"), "{shown}");
+}
+
+#[test]
+fn who_acts_as_a_node_that_nobody_knows_is_warned() {
+    let medusa = made::medusa();
+    made::backup(&medusa.bucket(), "node1.example.net", "b1", &["node1.example.net"], &[]);
+    for command in ["purge", "report-last-backup"] {
+        let run = medusa.ok(&["--fqdn", "node1.exmaple.net", command]);
+        let warning = "the bucket has nothing of node1.exmaple.net; did you mean --fqdn node1.example.net?";
+        assert!(run.stderr.contains(warning), "{run}");
+        let run = medusa.ok(&["--fqdn", "node1.example.net", command]);
+        assert!(!run.stderr.contains("the bucket has nothing"), "{run}");
+    }
 }
 
 #[test]

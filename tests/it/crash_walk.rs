@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ::medusa::backup::{BackupOptions, NodeBackupRun};
 use ::medusa::cassandra::naming::Resolver;
+use ::medusa::config::forward::Forward;
 use ::medusa::config::values::Origin;
 use ::medusa::config::{Config, Overrides, Retention};
 use ::medusa::context::Context;
@@ -74,6 +75,7 @@ impl World {
             resolver: Resolver::new(&config),
             fqdn: self.fqdn.clone(),
             fqdn_origin: Origin::Default,
+            forward: Forward::default(),
             monitor: Arc::new(Silent),
             interrupt: Interrupt::default(),
             now: chrono::Local::now(),
@@ -127,6 +129,7 @@ fn options(name: &str, mode: BackupMode) -> BackupOptions {
         compare_contents: false,
         keep_snapshot: true,
         use_existing_snapshot: true,
+        snapshot_taken: false,
         allow_corrupt: false,
     }
 }

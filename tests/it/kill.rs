@@ -100,7 +100,7 @@ fn p5_the_nodetool_of_a_killed_backup_leaves_no_snapshot() {
     child.wait().unwrap();
     assert!(!ended.exists(), "nodetool was quicker than the kill");
     let run = medusa.ok(&arguments);
-    assert!(run.stderr.contains("waiting for the nodetool that an interrupted run left behind"), "{}", run.stderr);
+    assert!(run.stderr.contains("waiting for another run on snapshot medusa-b1"), "{}", run.stderr);
     wait_for("the end of nodetool", || ended.exists());
     assert_eq!(node.snapshots().into_iter().filter(|tag| tag.starts_with("medusa-")).count(), 0);
     medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);

@@ -42,7 +42,9 @@ fn p3_a_running_backup_keeps_other_writers_of_its_node_out() {
         assert_fails(&medusa.run(words), 3, &[&who, &what]);
     }
     let shown = medusa.ok(&["leases"]).stdout;
-    assert!(shown.starts_with(&format!("{}  backup  {} on ", node.address, child.id())), "{shown}");
+    let line = shown.lines().nth(1).unwrap_or_default();
+    let begin = format!("  {}   backup   {} on ", node.address, child.id());
+    assert!(shown.starts_with("  node ") && line.starts_with(&begin), "{shown}");
     let document = medusa.ok(&["leases", "--output", "json"]).json();
     let lease = &document["leases"][0];
     assert_eq!((&lease["work"], &lease["backup"], &lease["stale"]), (&"backup".into(), &"b1".into(), &false.into()));

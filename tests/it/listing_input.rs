@@ -323,6 +323,23 @@ fn a_listing_that_fails_half_way_prints_nothing() {
 }
 
 #[test]
+fn a_lost_manifest_hides_no_other_backup() {
+    let medusa = bucket();
+    fs::remove_file(medusa.bucket().join("n10/b2/meta/manifest.json")).unwrap();
+    for arguments in [
+        &["list-backups", "--show-all", "--output", "json"][..],
+        &["report-last-backup"],
+        &["status", "--backup-name", "b2"],
+    ] {
+        let run = medusa.run(arguments);
+        assert_fails(&run, 3, &["backup b2 of n10 has lost its manifest", "medusa verify --repository"]);
+        assert!(run.stdout.contains("b2"), "{run}");
+    }
+    let document = medusa.run(&["list-backups", "--show-all", "--output", "json"]).json();
+    assert_eq!(document.as_array().unwrap().len(), 2, "{document}");
+}
+
+#[test]
 fn a_reader_that_takes_one_line_is_no_error() {
     let medusa = bucket();
     // More than a pipe holds.

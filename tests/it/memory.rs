@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::lab::medusa::{Medusa, finish};
-use crate::support::{medusa, own_data, program, shared_node, snapshot_folder};
+use crate::support::{medusa, own_data, shared_node, snapshot_folder};
 
 /// The largest resident set of a run in MiB, and its stdout.
 pub fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
@@ -28,11 +28,6 @@ pub fn peak(medusa: &Medusa, arguments: &[&str]) -> (u64, String) {
 /// Everything that handles all files of a backup stays below the bound, in MiB.
 fn stays_below(bound: u64, medusa: &mut Medusa, snapshot: &Path, objects: u64) {
     let name = snapshot.file_name().unwrap().to_str().unwrap();
-    // A backup gives way to everything else, and beside other tests it would never come to its turn.
-    for priority in ["ionice", "renice"] {
-        program(medusa, priority, "");
-    }
-    medusa.env("PATH", &format!("{}:{}", medusa.folder.path().display(), std::env::var("PATH").unwrap()));
     let target = medusa.folder.path().join("download");
     std::fs::create_dir(&target).unwrap();
     let target = target.display().to_string();
@@ -70,7 +65,7 @@ fn p6_of_a_file_only_a_few_pieces_are_in_memory() {
     let mut medusa = medusa(shared_node());
     let data = own_data(&mut medusa, shared_node());
     let folder = snapshot_folder(&data, "large");
-    let file = std::fs::File::create(folder.join("nb-1-big-Data.db")).unwrap();
+    let file = std::fs::File::create(folder.join("nb-1-big-Index.db")).unwrap();
     file.set_len(512 << 20).unwrap();
     file.write_all_at(b"the end", (512 << 20) - 7).unwrap();
     stays_below(96, &mut medusa, &folder, 1);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use crate::lab::medusa::finish;
-use crate::lab::{cache, project};
+use crate::lab::{cache, project, scratch};
 
 /// What Grafana needs of a dashboard.
 #[derive(Debug, Deserialize)]
@@ -164,4 +164,22 @@ fn the_alerts_are_rules_that_prometheus_loads() {
 #[should_panic(expected = "exit 1")]
 fn what_is_no_promql_is_noticed() {
     are_promql(&["time() - max(medusa_backup_files{fqdn=~}".to_owned()]);
+}
+
+/// As cassandra-medusa calls it: in a folder of its own, again after a connection that was lost.
+#[test]
+fn the_wrapper_keeps_what_became_of_a_command_and_runs_it_once() {
+    let folder = scratch("wrapper");
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(project().join("packaging/medusa-wrapper"));
+        finish(command.args(words).current_dir(folder.path()).output().unwrap(), "wrapper", words)
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let script = "printf '<%s>' \"$@\"; echo said >&2; exit 3";
+    run(&["sh", "-c", script, "sh", "a b", "$(x)"]).expect_code(3);
+    assert_eq!((read("stdout").as_str(), read("stderr").as_str()), ("<a b><$(x)>", "said\n"));
+    assert_eq!(read("status"), "3\n");
+    assert!(read("pid").trim().parse::<u32>().is_ok());
+    run(&["touch", "again"]).expect_code(3);
+    assert!(!folder.path().join("again").exists(), "it ran twice");
 }

@@ -8,7 +8,8 @@ use crate::support::{
     self, Shared, State, assert_fails, contents, copy_bucket, left_by_restores, medusa, node, wait_for,
 };
 
-fn shared(test: impl FnOnce(&Node)) {
+/// A node whose tables may be restored, by one test at a time.
+pub fn shared(test: impl FnOnce(&Node)) {
     static NODE: Shared<Node> = Shared::new();
     NODE.with(|| node(Release::V5_0), test);
 }

@@ -7,15 +7,21 @@ use nix::unistd::Pid;
 
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::Node;
+use crate::made;
 use crate::support::{
     assert_fails, binary, keyspace, load, medusa, own_data, program, shared_node, snapshot_folder, wait_for,
 };
 
 /// medusa with a terminal, which gets stdout and stderr.
 pub fn on_terminal(medusa: &Medusa, arguments: &[&str]) -> Run {
+    on_columns(medusa, 120, arguments)
+}
+
+/// The same with a terminal of another width.
+fn on_columns(medusa: &Medusa, columns: usize, arguments: &[&str]) -> Run {
     let inner = medusa.prepare(arguments);
     let words = std::iter::once(inner.get_program()).chain(inner.get_args()).map(|word| word.to_str().unwrap());
-    let script = format!("stty cols 120 rows 40; exec {}", shell_words::join(words));
+    let script = format!("stty cols {columns} rows 40; exec {}", shell_words::join(words));
     let mut command = Command::new("script");
     command.env_clear().env("TERM", "xterm").args(["-qec", &script, "/dev/null"]);
     for (name, value) in inner.get_envs() {
@@ -66,7 +72,7 @@ fn progress_is_a_bar_on_a_terminal() {
     let bar = bar.unwrap_or_else(|| panic!("no bar in {run}"));
     assert!(bar.contains("256.0 MiB") && bar.contains("0/1 files"), "{bar:?}");
     // The bar is gone in the end, and the summary is whole.
-    let rest = run.stdout.split("large complete on ").nth(1).unwrap();
+    let rest = run.stdout.split("large \x1b[32mcomplete\x1b[0m on ").nth(1).unwrap();
     assert!(rest.contains("1 file, 256.0 MiB") && !rest.contains('━'), "{run}");
 }
 
@@ -82,6 +88,155 @@ fn colour_only_where_it_is_wanted() {
     medusa.env("NO_COLOR", "1");
     let plain = on_terminal(&medusa, &arguments).expect_code(1);
     assert!(plain.stdout.contains("error: there is no backup none") && !plain.stdout.contains('\x1b'), "{plain}");
+}
+
+/// Without a node: a host with a long name whose backup is damaged, and one whose backup is not.
+fn damaged() -> Medusa {
+    let medusa = made::medusa();
+    let hosts = ["ip-10-20-30-40.eu-central-1.compute.internal", "ip-10-20-30-41.eu-central-1.compute.internal"];
+    for fqdn in hosts {
+        let objects = ["nb-1-big-Data.db", "nb-2-big-Data.db"].map(|file| made::object(fqdn, file, "content"));
+        made::backup(&medusa.bucket(), fqdn, "nightly-0412", &hosts, &objects);
+    }
+    let pool = medusa.bucket().join(hosts[0]).join("data/ks").join(made::TABLE);
+    std::fs::remove_file(pool.join("nb-1-big-Data.db")).unwrap();
+    std::fs::write(pool.join("nb-2-big-Data.db"), "cut").unwrap();
+    medusa
+}
+
+const VERIFY: [&str; 4] = ["verify", "--backup-name", "nightly-0412", "--read-data"];
+
+#[test]
+fn states_have_colours_on_terminals_that_want_them() {
+    let mut medusa = damaged();
+    let coloured = on_terminal(&medusa, &VERIFY).expect_code(3);
+    for part in ["\x1b[1;31mdamaged\x1b[0m", "\x1b[32mok\x1b[0m     ", "\x1b[33mhint:\x1b[0m"] {
+        assert!(coloured.stdout.contains(part), "{part:?} is not in {coloured}");
+    }
+    for arguments in [&VERIFY[..], &["purge", "--dry-run", "--keep-last", "1"], &["storage-check"], &["config"]] {
+        let piped = medusa.run(arguments);
+        assert!(!piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'), "{piped}");
+        assert!(!piped.stdout.contains('\u{fdd0}') && !piped.stdout.contains('\u{fdd3}'), "{piped}");
+    }
+    // What cassandra-medusa prints has none on a terminal, either; and neither has JSON.
+    let list = on_terminal(&medusa, &["list-backups", "--show-all"]).expect_code(0);
+    let document = on_terminal(&medusa, &[&VERIFY[..], &["-q", "--output", "json"]].concat()).expect_code(3);
+    assert!(list.stdout.contains("nightly-0412 (started: ") && !list.stdout.contains('\x1b'), "{list}");
+    assert!(!document.stdout.lines().next().unwrap().contains('\x1b'), "{document}");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        medusa.env(name, value);
+        // Bars are redrawn with other codes.
+        let plain = on_terminal(&medusa, &[&["-q"], &VERIFY[..]].concat()).expect_code(3);
+        assert!(plain.stdout.contains("damaged") && !plain.stdout.contains('\x1b'), "{plain}");
+        medusa.env("NO_COLOR", "");
+    }
+}
+
+#[test]
+fn terminals_get_lines_that_fit_and_programs_get_them_whole() {
+    let mut medusa = damaged();
+    medusa.env("NO_COLOR", "1");
+    let narrow = on_columns(&medusa, 80, &VERIFY).expect_code(3);
+    // Names and hints are for copying, and are not broken.
+    let is_whole = |line: &str| line.starts_with("hint: ") || line.split_whitespace().any(|word| word.len() > 60);
+    for line in narrow.stdout.lines().filter(|line| !is_whole(line)) {
+        assert!(line.trim_end().chars().count() <= 80, "{line:?} in {narrow}");
+    }
+    let host = "  ip-10-20-30-40.eu-central-1.compute.internal   damaged";
+    assert!(narrow.stdout.contains(&format!("{host}\r\n    0 ok, 1 missing, 1 wrong size\r\n")), "{narrow}");
+    let piped = medusa.run(&VERIFY).expect_code(3);
+    assert!(piped.stdout.contains(&format!("{host}   0 ok, 1 missing, 1 wrong size\n")), "{piped}");
+    assert!(piped.stdout.contains("nb-2-big-Data.db   expected 7, found 3\n"), "{piped}");
+    let wide = on_columns(&medusa, 250, &VERIFY).expect_code(3);
+    assert!(wide.stdout.contains("nb-2-big-Data.db   expected 7, found 3\r\n"), "{wide}");
+}
+
+#[test]
+fn quiet_runs_say_how_they_ended_and_nothing_else() {
+    let node = shared_node();
+    let medusa = medusa(node);
+    let quiet = medusa.ok(&["backup-node", "--backup-name", "b1", "--quiet"]);
+    assert_eq!(quiet.stderr, "");
+    assert!(quiet.stdout.starts_with(&format!("b1 complete on {}\n", node.address)), "{quiet}");
+    let screen = on_terminal(&medusa, &["-q", "backup-node", "--backup-name", "b2"]).expect_code(0);
+    assert!(
+        screen.stdout.contains("b2 \x1b[32mcomplete\x1b[0m on ") && !screen.stdout.contains("snapshot "),
+        "{screen}"
+    );
+    // What is wrong is said.
+    assert_fails(&medusa.run(&["-q", "status", "--backup-name", "b3"]), 1, &["there is no backup b3", "hint: "]);
+    let warned = medusa.ok(&["-q", "list-backups", "--node", "nobody"]);
+    assert!(warned.stderr.contains("WARNING: there is no backup of nobody"), "{warned}");
+    for words in [["-q", "-v", "list-backups"], ["-v", "list-backups", "--quiet"]] {
+        assert_fails(&medusa.run(&words), 2, &["'--quiet' cannot be used with '--verbosity"]);
+    }
+}
+
+#[test]
+fn times_are_local_unless_utc_is_asked_for() {
+    let mut medusa = damaged();
+    medusa.env("TZ", "XYZ-9");
+    // All made-up backups are of this moment, 2023-11-14 22:13:20 UTC.
+    for (arguments, expected) in [
+        (vec!["list-backups", "--show-all"], "(started: 2023-11-15 07:13:20, finished: 2023-11-15 07:15:00)"),
+        (vec!["list-backups", "--show-all", "--utc"], "(started: 2023-11-14 22:13:20, finished: 2023-11-14 22:15:00)"),
+        (vec!["--utc", "status", "--backup-name", "nightly-0412"], "- Started: 2023-11-14 22:13:20,"),
+        // What is typed is of the same zone as what is read.
+        (vec!["list-backups", "--show-all", "--utc", "--since", "2023-11-14 22:13"], "nightly-0412"),
+        (vec!["list-backups", "--show-all", "--since", "2023-11-15 07:13"], "nightly-0412"),
+    ] {
+        let run = medusa.ok(&arguments);
+        assert!(run.stdout.contains(expected), "{expected:?} is not in {run}");
+    }
+    assert_eq!(medusa.ok(&["list-backups", "--show-all", "--since", "2023-11-15 07:14"]).stdout, "");
+    assert_eq!(medusa.ok(&["list-backups", "--show-all", "--utc", "--since", "2023-11-14 22:14"]).stdout, "");
+    let hour = |arguments: &[&str]| {
+        let run = medusa.ok(arguments);
+        let line = run.stderr.lines().find(|line| line.contains("WARNING: ")).unwrap_or_default().to_owned();
+        let time = line.trim_start_matches('[').split(',').next().unwrap().to_owned();
+        chrono::NaiveDateTime::parse_from_str(&time, "%Y-%m-%d %H:%M:%S").unwrap_or_else(|_| panic!("{run}"))
+    };
+    let local = hour(&["list-backups", "--node", "nobody"]);
+    let utc = hour(&["list-backups", "--node", "nobody", "--utc"]);
+    // The two runs lie less than half an hour apart.
+    assert_eq!((local - utc).num_minutes().unsigned_abs().div_ceil(30), 18);
+}
+
+#[test]
+fn misspelt_names_are_answered_with_what_was_meant() {
+    let mut medusa = damaged();
+    let host = "ip-10-20-30-40.eu-central-1.compute.internal";
+    let near = "ip-10-20-30-40.eu-central-1.compute.interna";
+    let target = medusa.folder.path().display().to_string();
+    let backup = "did you mean nightly-0412?";
+    for (arguments, code, hint) in [
+        (vec!["status", "--backup-name", "nigthly-0412"], 1, backup),
+        (vec!["verify", "--backup-name", "nightly-042"], 1, backup),
+        (vec!["fetch-tokenmap", "--backup-name", "nightly-412"], 1, backup),
+        (vec!["delete-backup", "--all-nodes", "--backup-name", "nightly-0413"], 1, backup),
+        (
+            vec!["download", "--download-destination", &target, "--backup-name", "nightly_0412", "--fqdn", host],
+            1,
+            backup,
+        ),
+        (vec!["verify", "--backup-name", "nightly-0412", "--node", near], 1, host),
+        (vec!["download", "--download-destination", &target, "--backup-name", "nightly-0412", "--fqdn", near], 1, host),
+        (vec!["list-backup"], 2, "'list-backups'"),
+        (vec!["list-backups", "--show-al"], 2, "'--show-all'"),
+    ] {
+        let run = medusa.run(&arguments);
+        assert_fails(&run, code, &[hint]);
+    }
+    // Others have it: nothing to do is no error, as in cassandra-medusa.
+    let run = medusa.ok(&["delete-backup", "--backup-name", "nightly-0412", "--fqdn", near]);
+    assert!(run.stderr.contains(&format!("did you mean --fqdn {host}?")), "{run}");
+    medusa.set("storage", "fqdn", host);
+    for (option, name, meant) in [("--keyspace", "ka", "did you mean ks?"), ("--table", "ks.tt", "did you mean ks.t?")]
+    {
+        let words = ["download", "--backup-name", "nightly-0412", "--download-destination", &target, option, name];
+        assert_fails(&medusa.run(&words), 2, &[meant]);
+    }
+    assert!(medusa.ok(&["list-backups", "--node", near]).stderr.contains(&format!("did you mean {host}?")));
 }
 
 fn time(seconds: &serde_json::Value) -> String {

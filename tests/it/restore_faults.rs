@@ -133,10 +133,11 @@ fn p4_metadata_that_cannot_be_used_is_found_before_anything_is_touched() {
 fn p4_names_that_do_not_exist_are_refused_with_those_that_do() {
     lab(|lab| {
         let (medusa, node) = (&lab.backup, &lab.node.address);
-        let hint = "hint: medusa list-backups --show-all lists all backups";
+        let hint = "hint: did you mean b1? medusa list-backups --show-all lists them";
         lab.refused(medusa, &["--backup-name", "b2"], 1, &[&format!("there is no backup b2 of {node} in"), hint]);
         let elsewhere = [&B1[..], &["--fqdn", "node9"]].concat();
-        lab.refused(medusa, &elsewhere, 1, &["there is no backup b1 of node9 in", hint]);
+        let hint = format!("hint: b1 is a backup of {node}; --fqdn says of which node");
+        lab.refused(medusa, &elsewhere, 1, &["there is no backup b1 of node9 in", &hint]);
         for (filter, message, hint) in [
             (["--keyspace", "shopp"], "the backup holds no keyspace \"shopp\"", "did you mean shop?"),
             (["--table", "shop.tt"], "the backup holds no table \"shop.tt\"", "did you mean shop.t?"),

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::cluster_backup::Hosts;
 use crate::lab::medusa::{Medusa, finish};
 use crate::lab::node::{Options, Release};
 use crate::lab::schemas::{self, command_of};
@@ -18,6 +19,9 @@ const WITHOUT_JSON: [&str; 3] = ["completions", "man-pages", "help"];
 
 /// Commands that need Cassandra.
 const OF_NODES: [&str; 3] = ["backup-node", "purge-decommissioned", "restore-node"];
+
+/// Commands that need hosts.
+const OF_CLUSTERS: [&str; 2] = ["backup-cluster", "restore-cluster"];
 
 /// Fields that may be left out.
 const OPTIONAL: [(&str, &str); 2] = [("fetch-tokenmap", "rack"), ("fetch-tokenmap", "dc")];
@@ -257,13 +261,19 @@ fn every_document_about_a_bucket_is_what_its_schema_says_and_nothing_else_is() {
     put(&bucket_folder, "index/leases/n10.json", "?");
     printed.add(&medusa, &["leases"]);
     printed.add(&medusa, &["storage-check"]);
+    printed.add(&medusa, &["doctor", "--bucket-name", "none"]);
+    let base = medusa.base_path().display().to_string();
+    let init = ["init", "--provider", "local", "--bucket-name", "b", "--base-path"];
+    printed.add(&medusa, &[&init[..], &["/no/such/folder", "--dry-run"]].concat());
+    printed.add(&medusa, &[&init[..], &[&base, "--force"]].concat());
     printed.add(&medusa, &["purge", "--all-nodes", "--dry-run"]);
     printed.add(&medusa, &["purge", "--all-nodes"]);
     for node in ["n1", "n10"] {
         printed.add(&medusa, &["leases", "--break", node]);
     }
     damage(&medusa, &mut printed);
-    printed.covers(|command| !OF_NODES.contains(&command), &[("purge", "stopped"), ("verify", "failed")]);
+    let of_bucket = |command: &str| !OF_NODES.contains(&command) && !OF_CLUSTERS.contains(&command);
+    printed.covers(of_bucket, &[("purge", "stopped"), ("verify", "failed")]);
 }
 
 /// What verify, purge and delete-backup say of damage.
@@ -284,7 +294,8 @@ fn damage(medusa: &Medusa, printed: &mut Printed) {
     symlink("manifest.json", &manifest).unwrap();
     printed.add(medusa, &["verify", "--backup-name", "b1"]);
     printed.add(medusa, &["delete-backup", "--backup-name", "b2", "--all-nodes", "--dry-run"]);
-    printed.add(medusa, &["delete-backup", "--backup-name", "b2"]);
+    put(&bucket, "index/leases/n10.json", "?");
+    printed.add(medusa, &["delete-backup", "--backup-name", "b2", "--all-nodes"]);
 }
 
 #[test]
@@ -296,22 +307,49 @@ fn every_document_about_a_node_is_what_its_schema_says_and_nothing_else_is() {
     printed.add(&medusa, &["purge-decommissioned"]);
     printed.add(&medusa, &["backup-node", "--backup-name", "b1"]);
     printed.add(&medusa, &["backup-node", "--backup-name", "b2", "--dry-run"]);
+    printed.add(&medusa, &["backup-node", "--backup-name", "b2", "--snapshot-only"]);
+    printed.add(&medusa, &["backup-node", "--backup-name", "b2", "--clear-snapshot"]);
     let restore = ["restore-node", "--backup-name", "b1"];
     printed.add(&medusa, &[&restore[..], &["--dry-run"]].concat());
     printed.add(&medusa, &restore);
+    for step in [&["--stage-only"][..], &["--stop-only"], &["--dry-run"], &[], &["--dry-run"]] {
+        printed.add(&medusa, &[&restore[..], step, &["--run", "r1"]].concat());
+    }
+    let load = [&restore[..], &["--use-sstableloader", "--keyspace", "shop"]].concat();
+    node.session().query("DROP KEYSPACE shop");
+    printed.add(&medusa, &[&load[..], &["--dry-run"]].concat());
+    printed.add(&medusa, &load);
     let left = [object("left", "nb-1-big-Data.db", "1"), object("left", "nb-2-big-Data.db", "2")];
     for name in ["left-1", "left-2"] {
         made::backup(&medusa.bucket(), "left", name, &["left"], &left);
     }
     medusa.set("storage", "backup_grace_period_in_days", "0");
     printed.add(&medusa, &["purge-decommissioned", "--dry-run"]);
-    // Other tests print these: remote_restore, backup_faults, purge.
+    // Other tests print these: remote_restore, backup_faults, purge, loader.
     let elsewhere = [
         ("backup-node", "corrupt"),
         ("restore-node", "notes"),
         ("restore-node", "set_aside"),
         ("restore-node", "statements"),
         ("restore-node", "tokens"),
+        ("restore-node", "create_after"),
+        ("restore-node", "drop"),
+        ("restore-node", "dropped"),
+        ("restore-node", "failed"),
+        ("restore-node", "reason"),
     ];
     printed.covers(|command| OF_NODES.contains(&command), &elsewhere);
+}
+
+#[test]
+fn every_document_about_a_cluster_is_what_its_schema_says_and_nothing_else_is() {
+    let hosts = Hosts::new(3);
+    hosts.behave(&format!("upload-{}", hosts.names[1]), "echo 'error: broken' >&2; exit 1\n");
+    let (two, temporary) = (hosts.names[..2].join(","), hosts.temporary());
+    let arguments = Hosts::arguments(&two, &temporary);
+    let mut printed = Printed::default();
+    printed.add(&hosts.medusa, &[&arguments[..], &["--dry-run"]].concat());
+    printed.add(&hosts.medusa, &arguments);
+    crate::cluster_restore::print_documents(|medusa, arguments| printed.add(medusa, arguments));
+    printed.covers(|command| OF_CLUSTERS.contains(&command), &[]);
 }

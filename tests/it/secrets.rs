@@ -138,6 +138,8 @@ fn p7_of_a_whole_life_of_a_backup() {
         [&verbose(&["backup-node"])[..], &name].concat(),
         verbose(&["list-backups", "--output", "json"]),
         [&verbose(&["status"])[..], &name].concat(),
+        verbose(&["doctor"]),
+        verbose(&["doctor", "--output", "json"]),
         [&verbose(&["verify", "--enable-md5-checks"])[..], &name].concat(),
         [&verbose(&["download", "--download-destination"])[..], &[&target], &name].concat(),
         [&verbose(&["restore-node", "--dry-run", "--output", "json"])[..], &name].concat(),

@@ -11,7 +11,7 @@ use crate::support::{SmallDisk, assert_fails, listed, signal, wait_for};
 
 /// The commands that change a bucket and need no node, with the exit code of a failure: 3 where other nodes go on.
 const CHANGING: [(&[&str], i32); 3] =
-    [(&["purge"], 3), (&["delete-backup", "--backup-name", "b1"], 1), (&["build-index"], 3)];
+    [(&["purge"], 1), (&["delete-backup", "--backup-name", "b1"], 1), (&["build-index"], 3)];
 
 const NODE: &str = "127.0.0.1";
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt as _;
 use crate::lab::medusa::Medusa;
 use crate::lab::stores::ObjectServer as _;
 use crate::lab::stores::azurite::Azurite;
-use crate::lab::stores::minio::Minio;
+use crate::lab::stores::minio::{Minio, Options};
 use crate::lab::stores::recorder::{Action, Fault, Recorder, Request};
 use crate::memory::peak;
-use crate::support::{medusa, own_data, program, shared_node, signal, snapshot_folder, wait_for};
+use crate::support::{medusa, own_data, shared_node, signal, snapshot_folder, wait_for};
 
 const BACKUP: [&str; 5] = ["backup-node", "--backup-name", "b1", "--use-existing-snapshot", "--keep-snapshot"];
 
@@ -21,11 +21,6 @@ fn with_files(medusa: &mut Medusa, files: u64, size: u64) {
         file.set_len(size).unwrap();
         file.write_all_at(&number.to_le_bytes(), size / 2).unwrap();
     }
-    // A backup gives way to everything else, and beside other tests it would never come to its turn.
-    for priority in ["ionice", "renice"] {
-        program(medusa, priority, "");
-    }
-    medusa.env("PATH", &format!("{}:{}", medusa.folder.path().display(), std::env::var("PATH").unwrap()));
     medusa.set("storage", "transfer_max_bandwidth", "10GB/s");
 }
 
@@ -70,6 +65,17 @@ fn p2_a_backup_that_was_killed_goes_on_and_leaves_no_parts() {
     medusa.peer_ok(&["verify", "--backup-name", "b1", "--enable-md5-checks"]);
 }
 
+/// As a run leaves a bucket that was killed right before it commits.
+fn uncommit(objects: &std::collections::BTreeMap<String, u64>, delete: impl Fn(&str)) {
+    for key in objects.keys() {
+        if key.ends_with("meta/manifest.json")
+            || ["manifest_", "finished_", "latest_backup", "summaries"].iter().any(|part| key.contains(part))
+        {
+            delete(key);
+        }
+    }
+}
+
 #[test]
 fn p2_an_unfinished_backup_in_azure_moves_only_what_is_missing() {
     let azurite = Azurite::shared();
@@ -79,16 +85,7 @@ fn p2_an_unfinished_backup_in_azure_moves_only_what_is_missing() {
     medusa.use_store(&azurite.settings(&bucket));
     medusa.ok(&BACKUP);
     let fqdn = shared_node().address.clone();
-    // As a run leaves it that was killed right before it commits.
-    for key in azurite.objects(&bucket).into_keys().filter(|key| {
-        key.ends_with("meta/manifest.json")
-            || key.contains("manifest_")
-            || key.contains("finished_")
-            || key.contains("latest_backup")
-            || key.contains("summaries")
-    }) {
-        azurite.delete(&bucket, &key);
-    }
+    uncommit(&azurite.objects(&bucket), |key| azurite.delete(&bucket, key));
     let before = azurite.objects(&bucket);
     let run = medusa.ok(&BACKUP);
     assert!(run.stdout.contains("5 already stored"), "{run}");
@@ -96,6 +93,24 @@ fn p2_an_unfinished_backup_in_azure_moves_only_what_is_missing() {
         objects.into_keys().filter(|key| key.starts_with(&format!("{fqdn}/data/"))).collect::<Vec<_>>()
     };
     assert_eq!(data(azurite.objects(&bucket)), data(before));
+}
+
+/// The `ETag` of an object that is encrypted with a key is no digest of it.
+#[test]
+fn p2_an_unfinished_backup_of_encrypted_objects_moves_only_what_is_missing() {
+    let minio = Minio::start(Options { tls: true, kms: Some("lab-key") });
+    let bucket = minio.new_bucket("encrypted");
+    let mut medusa = medusa(shared_node());
+    with_files(&mut medusa, 5, 2 << 20);
+    medusa.use_store(&minio.settings(&bucket));
+    medusa.set("storage", "kms_id", "lab-key");
+    medusa.ok(&BACKUP);
+    uncommit(&minio.objects(&bucket), |key| minio.delete(&bucket, key));
+    let data = || minio.objects(&bucket).into_keys().filter(|key| key.contains("/data/")).collect::<Vec<_>>();
+    let before = data();
+    let run = medusa.ok(&BACKUP);
+    assert!(run.stdout.contains("5 already stored"), "{run}");
+    assert_eq!(data(), before);
 }
 
 #[test]

@@ -218,3 +218,70 @@ fn p3_without_the_permission_to_delete_nothing_is_deleted() {
 fn first(medusa: &crate::lab::medusa::Medusa) -> String {
     crate::support::listed(medusa).into_keys().next().unwrap()
 }
+
+#[test]
+fn requests_go_through_the_proxy_of_the_environment() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let (asked, first_lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in proxy.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let _ = asked.send(line);
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }
+    });
+    let mut medusa = crate::made::medusa();
+    medusa.use_store(&Minio::shared().settings("bucket"));
+    medusa.set("storage", "host", "store.invalid");
+    medusa.env("HTTP_PROXY", &address);
+    let list = ["list-backups", "--show-all"];
+    medusa.run(&list).expect_code(1);
+    let line = first_lines.try_recv().expect("the proxy was asked");
+    assert!(line.starts_with("GET http://store.invalid:"), "{line}");
+    while first_lines.try_recv().is_ok() {}
+    medusa.env("NO_PROXY", "store.invalid");
+    let run = medusa.run(&list).expect_code(1);
+    assert!(first_lines.try_recv().is_err(), "the proxy was asked: {run}");
+    assert!(run.stderr.contains("is not known here"), "{run}");
+}
+
+/// `LARGE_GIB` is the size of the file: 1, or what `make large` asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_file_of_any_size_goes_up_in_parts_that_the_store_takes() {
+    use md5::{Digest as _, Md5};
+    let size = std::env::var("LARGE_GIB").ok().and_then(|gib| gib.parse().ok()).unwrap_or(1_u64) << 30;
+    let mut part = 5 << 20;
+    while size.div_ceil(part) > 10_000 {
+        part *= 2;
+    }
+    let (parts, rest) = (size.div_ceil(part), size % part);
+    let answer = |length: u64| {
+        let zeros = vec![0; usize::try_from(length).unwrap()];
+        Answer::new(200, "").header("ETag", &format!("\"{}\"", hex::encode(Md5::digest(zeros))))
+    };
+    let is_last = move |request: &Request| request.query.contains(&format!("partNumber={parts}&"));
+    let last = Fault::nth(1, Action::Answer(answer(if rest == 0 { part } else { rest })), is_last);
+    let others = Fault::every(Action::Answer(answer(part)), |request| request.query.contains("partNumber="));
+    let done = "<CompleteMultipartUploadResult><ETag>\"0-1\"</ETag></CompleteMultipartUploadResult>";
+    let done = Fault::nth(1, Action::Answer(Answer::new(200, done)), completes);
+    let broken = broken(&[("multipart_chunksize", "5MB")], [last, others, done]);
+    let folder = scratch("large");
+    let source = file(folder.path(), "f", 1);
+    let sparse = std::fs::File::create(&source.path).unwrap();
+    sparse.set_len(size).unwrap();
+    let modified = sparse.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mtime = i64::try_from(modified.as_nanos()).unwrap();
+    let source = medusa::storage::transfer::SourceFile { size, mtime, ..source };
+    let upload = broken.storage.upload(&source, &key("f"), None, &watch()).await.unwrap();
+    assert_eq!((upload.created, upload.digest.size), (Created::New, size));
+    broken.recorder.assert_fired();
+    let sent = broken.recorder.matching(|request| request.query.contains("partNumber="));
+    println!("{size} bytes in {} parts of {part}", sent.len());
+    assert_eq!(sent.len() as u64, parts);
+    assert!(sent.len() <= 10_000);
+    assert_eq!(sent.iter().map(|request| request.body).sum::<u64>(), size);
+}

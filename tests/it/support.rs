@@ -113,11 +113,11 @@ pub fn object_file(medusa: &Medusa, fqdn: &str, name: &str, contains: &str, end:
     medusa.bucket().join(found.unwrap_or_else(|| panic!("no object {contains}…{end} in {objects:?}")))
 }
 
-/// Waits for something that a process brings about.
+/// Waits for something that a process brings about, on a busy machine too.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_mins(1), "{what} did not happen");
+        assert!(begin.elapsed() < Duration::from_mins(5), "{what} did not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

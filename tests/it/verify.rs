@@ -52,7 +52,7 @@ fn p1_read_data_tells_node_by_node_what_is_wrong() {
     let clean = medusa.ok(&["verify", "--backup-name", "b2", "--read-data"]);
     assert_eq!(
         clean.stdout,
-        "b2   3 nodes, 30 objects, 458 B\n  n1    ok           10 objects\n  n10   ok           10 objects\n  n2    ok           10 objects\n\
+        "b2   3 nodes, 30 objects, 458 B\n  n1    ok   10 objects\n  n10   ok   10 objects\n  n2    ok   10 objects\n\
          3 nodes ok. Existence and sizes were checked, and every byte of 30 objects (458 B) against its hash.\n"
     );
     assert!(clean.stderr.contains("  read       n10: 10 objects, ") && clean.stderr.contains("/s "), "{clean}");
@@ -67,11 +67,11 @@ fn p1_read_data_tells_node_by_node_what_is_wrong() {
     assert_eq!(
         lines[1..7],
         [
-            "  n1    ok           10 objects".to_owned(),
-            "  n10   damaged      8 ok, 1 missing, 1 wrong hash".to_owned(),
+            "  n1    ok        10 objects".to_owned(),
+            "  n10   damaged   8 ok, 1 missing, 1 wrong hash".to_owned(),
             format!("    missing      {}", key("n10", ".t_idx/nb-8-big-Data.db")),
             format!("    wrong hash   {}", key("n10", "nb-3-big-Data.db")),
-            "  n2    damaged      9 ok, 1 wrong size".to_owned(),
+            "  n2    damaged   9 ok, 1 wrong size".to_owned(),
             format!("    wrong size   {}   expected 19, found 25", key("n2", "0123456789abcdef/nb-9 ü%-big-Data.db")),
         ],
         "{run}"
@@ -248,7 +248,7 @@ fn p1_what_only_medusa_recorded_is_compared_where_it_says_something() {
     made::backup(&medusa.bucket(), "n1", "b1", &["n1"], &objects);
     let known = forms.iter().filter(|(.., known)| *known).count();
     let run = medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
-    assert!(run.stdout.contains("  n1   ok           7 objects, 4 only size known\n"), "{run}");
+    assert!(run.stdout.contains("  n1   ok   7 objects, 4 only size known\n"), "{run}");
     assert!(run.stdout.ends_with(" Of 4 objects only the size is known: no hash was recorded.\n"), "{run}");
     let document = json(&medusa, &["--backup-name", "b1", "--read-data"]);
     assert_eq!(document["objects_read"], known);
@@ -287,7 +287,7 @@ fn files_that_medusa_overwrites_in_place_are_told_and_are_no_damage() {
         assert_eq!(run.stderr.matches(" was rewritten by cassandra-medusa").count(), 2, "{run}");
     }
     let run = medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
-    assert!(run.stdout.contains("  n1   ok           3 objects, 2 rewritten by cassandra-medusa\n"), "{run}");
+    assert!(run.stdout.contains("  n1   ok   3 objects, 2 rewritten by cassandra-medusa\n"), "{run}");
     // Those that we stored are never rewritten.
     put(&medusa.bucket(), &objects[2].path, "STATISTICS");
     assert_fails(&medusa.run(&["verify", "--backup-name", "b1", "--read-data"]), 3, &["1 of 1 node damaged"]);

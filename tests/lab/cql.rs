@@ -44,12 +44,25 @@ impl Session {
 
     /// Runs a statement and returns its rows, each value as text.
     pub fn query(&self, statement: &str) -> Vec<Vec<String>> {
-        self.try_query(statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+        // Nodes learn a while later that another one is up again.
+        let mut tries = 0;
+        loop {
+            match self.try_query(statement) {
+                Ok(rows) => return rows,
+                Err(error) if error.contains("Not enough nodes are alive") && tries < 60 => {
+                    tries += 1;
+                    eprintln!("{statement}: {error}; trying again");
+                    std::thread::sleep(std::time::Duration::from_secs(1));
+                }
+                Err(error) => panic!("{statement}: {error}"),
+            }
+        }
     }
 
     pub fn try_query(&self, statement: &str) -> Result<Vec<Vec<String>>, String> {
         let mut prepared = scylla::statement::Statement::new(statement);
         prepared.set_consistency(Consistency::All);
+        prepared.set_request_timeout(Some(std::time::Duration::from_mins(2)));
         let result =
             self.runtime.block_on(self.driver.query_unpaged(prepared, ())).map_err(|error| error.to_string())?;
         if !result.is_rows() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::node::Node;
-use super::{cache, schemas, scratch, unique};
+use super::{cache, project, schemas, scratch, search_path, unique};
 
 /// Storage and configuration for one node, and the programs that use it.
 pub struct Medusa {
@@ -114,7 +114,8 @@ impl Medusa {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", search_path())
+            .env("PYTHONPATH", project().join("tests/lab/path"))
             .env("HOME", self.folder.path())
             .env("TMPDIR", self.folder.path().join("tmp"))
             .env("TZ", "UTC")

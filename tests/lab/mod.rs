@@ -6,10 +6,12 @@
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "tests, demo and benches each use a part")]
 
+pub mod cluster;
 pub mod cql;
 pub mod medusa;
 pub mod node;
 pub mod schemas;
+pub mod sshd;
 pub mod stores;
 
 use std::path::{Path, PathBuf};
@@ -27,15 +29,22 @@ pub fn cache(path: &str) -> PathBuf {
     found
 }
 
+/// `PATH` for what is tested: with the programs of the lab before the system's.
+pub fn search_path() -> String {
+    let system = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{system}", project().join("tests/lab/path").display())
+}
+
 /// A number that no other caller of this process gets.
 pub fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A new folder that is removed when dropped, on the disk of the project (not in memory, as /tmp may be).
+/// A new folder that is removed when dropped, on the disk of the project (not in memory, as /tmp may be). `LAB_FOLDER` names
+/// another place.
 pub fn scratch(name: &str) -> tempfile::TempDir {
-    let parent = project().join("target/lab");
+    let parent = std::env::var_os("LAB_FOLDER").map_or_else(|| project().join("target/lab"), PathBuf::from);
     std::fs::create_dir_all(&parent).unwrap();
     tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(parent).unwrap()
 }

@@ -102,10 +102,14 @@ need_name() {
 
 need "ls /usr/lib/jvm/java-17-openjdk-*/bin/java || java -version 2>&1 | grep -q '\"17'" openjdk-17-jre-headless
 need "command -v mvn" maven
+need "test -x /usr/sbin/sshd" openssh-server
+need "command -v ssh" openssh-client
 need "command -v cc" build-essential
 need "python3 -c 'import venv, ensurepip'" python3-venv
 need "command -v go" golang-go
 need "command -v npm" npm
+need "command -v dpkg-shlibdeps" dpkg-dev
+need "command -v rpmbuild" rpm
 need_name devstoreaccount1.blob.core.localhost
 python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || {
     say "cassandra-medusa needs Python 3.11 or 3.12, and python3 is $(python3 -V); Debian 12 and Ubuntu 24.04 bring one"

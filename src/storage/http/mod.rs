@@ -9,11 +9,12 @@
 pub mod bandwidth;
 pub mod body;
 pub mod gate;
+mod headers;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 
 use self::bandwidth::Bandwidth;
@@ -35,6 +36,9 @@ const BLOB_CONTENT_MD5: HeaderName = HeaderName::from_static("x-ms-blob-content-
 const GOOGLE_HASH: HeaderName = HeaderName::from_static("x-goog-hash");
 const AWS_ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
 const AWS_CUSTOMER_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-customer-algorithm");
+
+/// Bytes of a body that does not wait for its turn.
+const SMALL: u64 = 16 << 10;
 
 /// Connections are tried so often before the first one succeeded: the address is wrong rather than busy.
 const FIRST_CONNECTIONS: u32 = 4;
@@ -81,7 +85,6 @@ pub struct Shared {
     signer: std::sync::OnceLock<Arc<dyn Signer>>,
     connected: AtomicBool,
     failed_connections: AtomicU32,
-    requests: AtomicU64,
 }
 
 /// What the answer to an upload, or to a question about an object, said about its content. In the extensions of the result.
@@ -130,18 +133,12 @@ impl Connector {
             signer: std::sync::OnceLock::new(),
             connected: AtomicBool::new(false),
             failed_connections: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
         })))
     }
 
     /// Requests that are changed are signed by it.
     pub fn sign_with(&self, signer: Arc<dyn Signer>) {
         drop(self.0.signer.set(signer));
-    }
-
-    /// Requests that were sent so far.
-    pub fn requests(&self) -> u64 {
-        self.0.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -168,7 +165,6 @@ impl HttpService for Service {
         progress.made();
         let url = request.url().clone();
         let method = request.method().clone();
-        shared.requests.fetch_add(1, Ordering::Relaxed);
         let begin = tokio::time::Instant::now();
         let answered = tokio::select! {
             answer = shared.client.execute(request) => answer.map_err(|error| shared.failed(error)),
@@ -188,11 +184,19 @@ impl HttpService for Service {
         shared.adapt(status, answer.headers());
         if status == StatusCode::NOT_IMPLEMENTED {
             // Not a fault of the server that would pass.
-            let text = answer.text().await.unwrap_or_default();
+            let text = tokio::time::timeout(shared.patience, answer.text()).await;
+            let text = text.ok().and_then(Result::ok).unwrap_or_default();
             return Err(HttpError::new_boxed(HttpErrorKind::Unknown, format!("{status}: {text}").into()));
         }
         if let Some(content) = content.filter(|_| status.is_success()) {
             shared.compare(answer.headers(), content.md5, url.query().unwrap_or_default())?;
+        }
+        let refusal = headers::refusal(&method, status, answer.headers(), chrono::Utc::now());
+        if status.is_redirection()
+            && let Some(refusal) = refusal
+        {
+            // object_store tells of a redirect only that it was one.
+            return Err(HttpError::new_boxed(HttpErrorKind::Unknown, format!("{status}: {refusal}").into()));
         }
         let md5 = shared.md5_of(answer.headers());
         let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
@@ -201,6 +205,9 @@ impl HttpService for Service {
         }
         if shared.protocol == Protocol::S3 && is_encrypted_by_key(&parts.headers) {
             parts.extensions.insert(OpaqueETag);
+        }
+        if let Some(refusal) = refusal {
+            return Ok(HttpResponse::from_parts(parts, refusal.into()));
         }
         let patience = Box::pin(tokio::time::sleep(shared.patience));
         let body = Received {
@@ -278,7 +285,11 @@ impl Shared {
         } else {
             let size = body.content_length() as u64;
             let has_length = request.headers().contains_key(CONTENT_LENGTH);
-            if has_length && size > 0 {
+            if size <= SMALL {
+                // Counted, and not kept waiting behind files: a lease must be renewed in time.
+                let _ = self.bandwidth.take(size);
+                (reqwest::Body::wrap(body), size)
+            } else if has_length {
                 let stream = body::sliced(body, Arc::clone(self), Arc::clone(progress));
                 (reqwest::Body::wrap_stream(stream), size)
             } else {
@@ -297,8 +308,7 @@ impl Shared {
             }
             return;
         }
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        if let Some(limit) = self.gate.slow_down(seconds.map(Duration::from_secs)) {
+        if let Some(limit) = self.gate.slow_down(headers::retry_after(headers, chrono::Utc::now())) {
             tracing::warn!("the storage is overloaded ({status}); going on with {limit} requests at a time");
         }
     }

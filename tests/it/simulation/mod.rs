@@ -156,6 +156,7 @@ impl World {
             resolver: Resolver::new(&CONFIG),
             fqdn: Fqdn::new(node).unwrap(),
             fqdn_origin: Origin::Default,
+            forward: medusa::config::forward::Forward::default(),
             monitor: Arc::new(Silent),
             interrupt: Interrupt::default(),
             now: chrono::Local::now(),
@@ -223,6 +224,7 @@ impl World {
             compare_contents: random.below(4) == 0,
             keep_snapshot: true,
             use_existing_snapshot: true,
+            snapshot_taken: false,
             allow_corrupt: false,
         };
         let context = Self::context(node, client);

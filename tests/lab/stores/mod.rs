@@ -6,7 +6,7 @@ mod gateway;
 pub mod gcs;
 mod helper;
 pub mod minio;
-mod process;
+pub mod process;
 pub mod recorder;
 mod tls;
 pub mod wire;

@@ -75,6 +75,10 @@ def delete(bucket, key):
     s3.delete_object(Bucket=bucket, Key=key)
 
 
+def delete_version(bucket, key, version):
+    s3.delete_object(Bucket=bucket, Key=key, VersionId=version)
+
+
 def uploads(bucket):
     """Multipart uploads that were begun and neither completed nor aborted."""
     pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)

@@ -1,6 +1,15 @@
 //! CQL as far as a backup must understand it: where statements end, what they create, and what a table looks like.
 
+mod create;
+mod since;
+
 use std::collections::BTreeMap;
+
+use self::create::routine;
+pub use self::create::{
+    is_storage_attached, map_literal, mentioned, replication, replication_text, with_replication, without_id,
+};
+pub use self::since::Contents;
 
 /// One word of CQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +51,8 @@ impl<'a> Iterator for Tokens<'a> {
             } else if rest.starts_with("--") || rest.starts_with("//") {
                 self.at += rest.find('\n').unwrap_or(rest.len());
                 continue;
-            } else if rest.starts_with("/*") {
-                self.at += rest.find("*/").map_or(rest.len(), |end| end + 2);
+            } else if let Some(comment) = rest.strip_prefix("/*") {
+                self.at += comment.find("*/").map_or(rest.len(), |end| end + 4);
                 continue;
             } else if let Some(body) = rest.strip_prefix("$$") {
                 let length = body.find("$$").map_or(rest.len(), |end| end + 4);
@@ -53,7 +62,9 @@ impl<'a> Iterator for Tokens<'a> {
                 Token::Literal(self.take(length))
             } else if first == '"' {
                 let quoted = self.take(quoted_length(rest, '"'));
-                Token::Word(quoted.trim_matches('"').replace("\"\"", "\""))
+                let inner = quoted.strip_prefix('"').unwrap_or(quoted);
+                // A name may end with a quote of its own.
+                Token::Word(inner.strip_suffix('"').unwrap_or(inner).replace("\"\"", "\""))
             } else if is_word(first) {
                 let word = self.take(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
                 if first.is_ascii_digit() { Token::Literal(word) } else { Token::Word(word.to_lowercase()) }
@@ -128,8 +139,20 @@ pub enum Subject {
     },
     /// A change of a table, such as a dropped column.
     AlterTable(String, String),
-    /// Functions, aggregates and whatever else there is.
+    /// A function or an aggregate.
+    Routine(Routine),
+    /// Whatever else there is.
     Other,
+}
+
+/// A function or an aggregate: several may have the same name and other arguments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Routine {
+    pub keyspace: String,
+    pub name: String,
+    /// Types of the arguments, as one text without white space.
+    pub arguments: String,
+    pub is_aggregate: bool,
 }
 
 /// What the statement creates or changes.
@@ -144,7 +167,10 @@ fn read_subject(reader: &mut Reader<'_, '_>) -> Option<Subject> {
         "alter" => false,
         _ => return None,
     };
-    let kind = reader.word()?;
+    let mut kind = reader.word()?;
+    if kind == "or" {
+        kind = reader.word().filter(|word| word == "replace").and_then(|_| reader.word())?;
+    }
     if !creates {
         let (keyspace, table) = (kind == "table").then(|| reader.qualified_name()).flatten()?;
         return Some(Subject::AlterTable(keyspace, table));
@@ -174,6 +200,7 @@ fn read_subject(reader: &mut Reader<'_, '_>) -> Option<Subject> {
             let (_, base) = reader.qualified_name()?;
             Some(Subject::View { keyspace, view, base })
         }
+        "function" | "aggregate" => routine(reader, kind == "aggregate").map(Subject::Routine),
         _ => None,
     }
 }
@@ -263,7 +290,8 @@ impl<'t, 'a> Reader<'t, 'a> {
         text
     }
 
-    /// Everything up to a comma or closing parenthesis of this level, as one text without white space.
+    /// A type: everything up to a comma, closing parenthesis or property of the column, as one text without white space.
+    /// Names are in quotes where they must be, so that they can be read again.
     fn type_text(&mut self) -> String {
         let mut text = String::new();
         let mut depth = 0_u32;
@@ -273,12 +301,31 @@ impl<'t, 'a> Reader<'t, 'a> {
                 Token::Symbol('>') => depth = depth.saturating_sub(1),
                 Token::Symbol(',' | ')') if depth == 0 => break,
                 Token::Word(word) if depth == 0 && matches!(word.as_str(), "static" | "primary") => break,
+                Token::Word(word) if depth == 0 && word == "masked" && !text.is_empty() => break,
                 _ => {}
             }
-            token.append_to(&mut text);
+            match token {
+                Token::Word(word) => text.push_str(&quoted(word)),
+                _ => token.append_to(&mut text),
+            }
             self.at += 1;
         }
         text
+    }
+
+    /// Past `MASKED WITH function(…)`.
+    fn skip_mask(&mut self) {
+        let mut depth = 0_u32;
+        while let Some(token) = self.peek() {
+            match token {
+                Token::Symbol('(') => depth += 1,
+                Token::Symbol(',' | ')') if depth == 0 => break,
+                Token::Symbol(')') => depth -= 1,
+                Token::Word(word) if depth == 0 && word == "primary" => break,
+                _ => {}
+            }
+            self.at += 1;
+        }
     }
 }
 
@@ -318,6 +365,8 @@ pub fn table_definition(statement: &str) -> Option<TableDefinition> {
                 } else if reader.is_word("primary") {
                     reader.at += 2;
                     table.partition_key.push(column.clone());
+                } else if reader.is_word("masked") {
+                    reader.skip_mask();
                 } else {
                     break;
                 }
@@ -395,6 +444,10 @@ impl TableDefinition {
         reasons
     }
 
+    fn is_key(&self, column: &str) -> bool {
+        self.partition_key.iter().chain(&self.clustering_key).any(|key| key == column)
+    }
+
     fn primary_key(&self) -> String {
         let partition = self.partition_key.join(", ");
         let clustering = self.clustering_key.iter().map(|column| format!(", {column}"));
@@ -454,6 +507,52 @@ mod tests {
     }
 
     #[test]
+    fn quotes_and_comments_end_where_cassandra_ends_them() {
+        for (text, count) in [
+            ("/*/ ; */ a;", 1),
+            ("/**/ a; b", 2),
+            ("/* ' */ a; -- '\nb; // $$\nc;", 3),
+            ("a '--'; b '//'; c '/*'; d '$$';", 4),
+            ("a $$ ' -- $ /* ; $$; b", 2),
+            ("a \"--\"\"\"; b", 2),
+            ("a ''; b ; c ;", 3),
+            ("a 'never closed; b", 1),
+            ("a /* never closed; b", 1),
+            ("a $$ never closed; b", 1),
+            ("a -- never closed; b", 1),
+        ] {
+            assert_eq!(statements(text).len(), count, "{text}: {:#?}", statements(text));
+        }
+        let name = |statement| subject(statement);
+        assert_eq!(name("CREATE KEYSPACE \"a\"\"\";"), Subject::Keyspace("a\"".to_owned()));
+        assert_eq!(name("CREATE KEYSPACE \"\"\"a\";"), Subject::Keyspace("\"a".to_owned()));
+        assert_eq!(name("CREATE /* TABLE */ KEYSPACE -- x\n a;"), Subject::Keyspace("a".to_owned()));
+    }
+
+    #[test]
+    fn masks_of_columns_hide_nothing() {
+        let plain = table_definition(
+            "CREATE TABLE k.t (id int, s text static, a text, b frozen<map<text, int>>, PRIMARY KEY (id, a))",
+        );
+        let masked = table_definition(
+            "CREATE TABLE k.t (id int MASKED WITH DEFAULT, s text static MASKED WITH system.mask_inner(1, null), \
+             a text MASKED WITH k.\"f\"((int) 5, ')'), b frozen<map<text, int>> MASKED WITH mask_null(), PRIMARY KEY (id, a))",
+        );
+        assert!(plain.is_some());
+        assert_eq!(masked, plain);
+        let short =
+            table_definition("CREATE TABLE k.t (id int MASKED WITH mask_hash('x') PRIMARY KEY, v masked)").unwrap();
+        assert_eq!((short.partition_key.as_slice(), &*short.columns["v"]), (&["id".to_owned()][..], "masked"));
+    }
+
+    #[test]
+    fn types_keep_the_quotes_that_their_names_need() {
+        let table = table_definition("CREATE TABLE k.t (id int PRIMARY KEY, v list<frozen<\"my type\">>)").unwrap();
+        assert_eq!(table.columns["v"], "list<frozen<\"my type\">>");
+        assert!(mentioned(&table.columns["v"]).contains("my type"));
+    }
+
+    #[test]
     fn subjects_are_told_with_their_exact_names() {
         let name = |text: &str| text.to_owned();
         for (statement, expected) in [
@@ -468,7 +567,6 @@ mod tests {
                 Subject::View { keyspace: name("shop"), view: name("mv"), base: name("orders") },
             ),
             ("ALTER TABLE shop.orders DROP gone USING TIMESTAMP 5;", Subject::AlterTable(name("shop"), name("orders"))),
-            ("CREATE FUNCTION shop.f (x int) RETURNS int;", Subject::Other),
             ("DROP TABLE shop.orders;", Subject::Other),
             ("", Subject::Other),
         ] {
@@ -540,7 +638,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[a-cA-C \n'\"$;().,<>/*é-]{0,60}|CREATE (TABLE|INDEX a ON) [a-c.\"(), <>]{0,40}") {
+        fn no_text_makes_the_reader_panic(text in "[a-cA-C \n'\"$;().,<>/*é-]{0,60}|CREATE (TABLE|INDEX a ON) [a-c.\"(), <>]{0,40}|CREATE TABLE a.b \\((c int|static|masked|with|primary|key|[a-c.\"(), <>]){0,20}") {
             let _ = (statements(&text), subject(&text), table_definition(&text), type_fields(&text));
             let _ = (index(&text), normalized(&text));
         }

@@ -5,12 +5,14 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod show;
 
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use lab::medusa::Medusa;
 use lab::node::{Node, Options, Release};
+use show::{Answers, binary, run, step};
 
 const ROWS: u32 = 2000;
 
@@ -26,16 +28,13 @@ const QUESTIONS: [(&str, &str); 6] = [
 
 fn main() -> ExitCode {
     let begin = Instant::now();
-    // target/debug/examples/demo -> target/debug/medusa
-    let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("medusa");
     step("start Apache Cassandra 5.0.9");
     let node = Node::start(Options::new(Release::V5_0));
-    let medusa = Medusa::new(&binary, &node);
+    let medusa = Medusa::new(&binary(), &node);
 
     step("load a keyspace: 3 tables, 2 indexes, a view, counters");
     load(&node);
-    let before = ask(&node);
-    show(&before);
+    let before = Answers::get(&node.session(), &QUESTIONS);
 
     step("back it up");
     run(&medusa, &["backup-node", "--backup-name", "demo-1"]);
@@ -52,20 +51,7 @@ fn main() -> ExitCode {
     run(&medusa, &["restore-node", "--backup-name", "demo-1"]);
 
     step("compare");
-    let after = ask(&node);
-    show(&after);
-    for ((question, _), (old, new)) in QUESTIONS.iter().zip(before.iter().zip(&after)) {
-        if old != new {
-            println!("\n  DIFFERENT: {question}");
-            return ExitCode::FAILURE;
-        }
-    }
-    println!("\n  every row and every answer is as before ({} s in all)", begin.elapsed().as_secs());
-    ExitCode::SUCCESS
-}
-
-fn step(title: &str) {
-    println!("\n== {title}");
+    before.compare(&node.session(), begin)
 }
 
 fn load(node: &Node) {
@@ -88,22 +74,4 @@ fn load(node: &Node) {
         session.query(&format!("INSERT INTO shop.items (id, name, price) VALUES ({id}, 'item {id}', {})", id % 1000));
         session.query(&format!("UPDATE shop.visits SET n = n + {} WHERE page = 'page {}'", id, id % 20));
     }
-}
-
-fn ask(node: &Node) -> Vec<Vec<Vec<String>>> {
-    let session = node.session();
-    QUESTIONS.iter().map(|(_, query)| session.rows(query)).collect()
-}
-
-fn show(answers: &[Vec<Vec<String>>]) {
-    for ((question, _), rows) in QUESTIONS.iter().zip(answers) {
-        println!("  {question:<20} {:>6} rows", rows.len());
-    }
-}
-
-/// Runs medusa as a person would see it.
-fn run(medusa: &Medusa, arguments: &[&str]) {
-    println!("\n$ medusa {}", arguments.join(" "));
-    let status = medusa.prepare(arguments).stdout(Stdio::inherit()).stderr(Stdio::inherit()).status().unwrap();
-    assert!(status.success(), "medusa {arguments:?} ended with {status}");
 }

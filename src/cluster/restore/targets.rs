@@ -1,0 +1,314 @@
+//! The two sides of the mapping: the backup's nodes, and the hosts that are there now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ClusterRestoreOptions;
+use super::check::Check;
+use super::mapping::{self, Assignment, Mapping, Method, Rules, Source};
+use crate::cassandra::facts;
+use crate::cassandra::naming::first_address;
+use crate::cluster::hosts::{Choice, Listed, check_name, connect, folders_of};
+use crate::context::Context;
+use crate::error::{Failure, one_line};
+use crate::listing::{self, suggest};
+use crate::model::names::Fqdn;
+use crate::model::nearest::did_you_mean;
+use crate::model::units::counted;
+
+/// What storage says about the backup.
+#[derive(Debug)]
+pub struct Backup {
+    /// Nodes whose part is there.
+    pub sources: Vec<Source>,
+    /// Nodes of the cluster whose part is not.
+    pub missing: Vec<String>,
+}
+
+/// Reads the nodes of the backup, each one's tokens from its own token map.
+///
+/// # Errors
+/// Nodes are missing and that is not allowed, or a token map is.
+pub async fn read_backup(context: &Context, options: &ClusterRestoreOptions) -> anyhow::Result<Backup> {
+    let (storage, name) = (&context.storage, &options.name);
+    let found = context.interrupt.or(listing::confirmed(storage, name)).await?;
+    let Some(found) = found else {
+        return Err(Failure::failed(format!("there is no backup {name} in {}", storage.location()))
+            .hint(suggest::hint(storage, name, None).await)
+            .into());
+    };
+    let mut missing: Vec<String> = found.missing_nodes().into_iter().map(str::to_owned).collect();
+    missing.extend(found.incomplete_nodes().into_iter().map(|node| node.fqdn.to_string()));
+    missing.extend(found.unknown_nodes().into_iter().map(Fqdn::to_string));
+    missing.sort();
+    missing.dedup();
+    if !missing.is_empty() && !options.allow_incomplete {
+        let all = counted((found.hosts.len()) as u64, "node");
+        return Err(Failure::failed(format!("backup {name} is not complete: {} of {all} did not finish", missing.len()))
+            .details(missing)
+            .hint(
+                "restore a complete one (medusa get-last-complete-cluster-backup); --allow-incomplete goes on: rows are lost \
+                 whose replicas were all on these nodes",
+            )
+            .into());
+    }
+    let mut sources = Vec::new();
+    for node in found.complete_nodes() {
+        let tokenmap = context.interrupt.or(storage.tokenmap(&node.fqdn, name)).await?;
+        let own = tokenmap.as_ref().and_then(|map| map.hosts.get(node.fqdn.as_str()));
+        let Some(own) = own else {
+            return Err(Failure::failed(format!("the token map of {} in backup {name} does not name it", node.fqdn))
+                .hint("without its tokens nobody knows where its data belongs; restore another backup")
+                .into());
+        };
+        sources.push(Source::new(node.fqdn.as_str(), own));
+    }
+    Ok(Backup { sources, missing })
+}
+
+/// With `--version-target`: an older Cassandra cannot read what a newer one wrote. Targets that run have compared it themselves:
+/// scripts spell out Medusa's default, 3.11.9.
+///
+/// # Errors
+/// A target that does not run would get what it cannot read.
+pub async fn check_version(
+    context: &Context,
+    options: &ClusterRestoreOptions,
+    mapping: &Mapping,
+    checks: &[Check],
+) -> anyhow::Result<()> {
+    let Some(target) = &options.version_target else { return Ok(()) };
+    let number = |version: &str| -> Option<(u32, u32)> {
+        let mut parts = version.split(['.', '-']).map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let Some(is) = number(target) else {
+        return Err(Failure::usage(format!("{target:?} is no release of Cassandra")).hint("as in 5.0.9").into());
+    };
+    // sstableloader needs a Cassandra that runs.
+    let silent = mapping
+        .assignments
+        .iter()
+        .zip(checks)
+        .filter(|(_, check)| mapping.method != Method::Load && check.cassandra.is_none() && check.phase.is_none());
+    for (given, source) in silent.flat_map(|(given, _)| given.sources.iter().map(move |source| (given, source))) {
+        let version = context
+            .interrupt
+            .or(async { anyhow::Ok(context.storage.server_version(&Fqdn::new(source)?, &options.name).await?) });
+        let version = version.await?;
+        if number(&version.release_version).is_some_and(|was| was > is) {
+            let message = format!(
+                "{source} was backed up by Cassandra {}, and {}, which does not answer, runs {target} (--version-target)",
+                version.release_version, given.target
+            );
+            return Err(Failure::failed(message).hint("install the newer release first").into());
+        }
+    }
+    Ok(())
+}
+
+/// Maps the backup to the hosts. Returns also the targets that a host list calls seeds, and what the person should know.
+pub async fn map(
+    context: &Context,
+    options: &ClusterRestoreOptions,
+    backup: &Backup,
+) -> anyhow::Result<(Mapping, Vec<String>, Vec<String>)> {
+    let mut notes: Vec<_> = backup
+        .missing
+        .iter()
+        .map(|node| format!("{node} has no part in the backup: what only it had is lost"))
+        .collect();
+    match &options.choice {
+        Choice::Listed(listed) => {
+            let names = context.interrupt.or(async { anyhow::Ok(names(context, listed).await) }).await?;
+            let mapping = from_list(options, listed, backup, &names)?;
+            let seeds = listed.iter().filter(|line| line.seed).map(|line| line.target.clone()).collect();
+            notes.extend(mapping.notes.iter().cloned());
+            Ok((mapping, seeds, notes))
+        }
+        Choice::Ring { seed_target } => {
+            let asked = async {
+                let cql = connect(context, seed_target.as_deref()).await?;
+                anyhow::Ok(facts::ring(&cql, &context.resolver).await?)
+            };
+            let mapping = match context.interrupt.or(asked).await {
+                Ok(mut ring) => {
+                    ring.retain(|node| !node.tokens.0.is_empty());
+                    for node in &ring {
+                        check_name(&node.host)?;
+                    }
+                    let rules = Rules {
+                        ignore_racks: options.ignore_racks,
+                        may_take_over: options.selection.includes_system(),
+                        load: options.load.wanted,
+                        incomplete: !backup.missing.is_empty(),
+                    };
+                    mapping::onto_ring(&backup.sources, &ring, rules)?
+                }
+                Err(error) if context.interrupt.is_raised() || options.load.wanted => return Err(error),
+                Err(error) => onto_same_names(backup, &error)?,
+            };
+            notes.extend(mapping.notes.iter().cloned());
+            Ok((mapping, Vec::new(), notes))
+        }
+    }
+}
+
+/// No node answers: all may be down, as after a disaster, or stopped by a run that was killed. Every host gets its own backup,
+/// and compares what it knows of itself.
+fn onto_same_names(backup: &Backup, error: &anyhow::Error) -> Result<Mapping, Failure> {
+    for source in &backup.sources {
+        check_name(&source.name)?;
+    }
+    let assigned = |source: &Source| Assignment {
+        target: source.name.clone(),
+        sources: vec![source.name.clone()],
+        why: "same host".to_owned(),
+    };
+    let note = format!(
+        "Cassandra could not be asked about the ring ({}): every host gets its own backup, and checks that it is its own; \
+         --host-list restores to other hosts",
+        one_line(error)
+    );
+    Ok(Mapping {
+        method: Method::InPlace,
+        reason: "no node answers, and the hosts of the backup are taken".to_owned(),
+        assignments: backup.sources.iter().map(assigned).collect(),
+        notes: vec![note],
+    })
+}
+
+/// What each host of the list may be called in the bucket.
+type Names = BTreeMap<String, BTreeSet<String>>;
+
+/// Lists are often of addresses, and folders are called by name.
+async fn names(context: &Context, listed: &[Listed]) -> Names {
+    let given: BTreeSet<_> = listed.iter().flat_map(|line| line.source.iter().chain([&line.target])).collect();
+    let mut names = Names::new();
+    for name in given {
+        let mut all = folders_of(&context.resolver, name).await;
+        all.extend(first_address(name).map(|address| address.to_string()));
+        names.insert(name.clone(), all);
+    }
+    names
+}
+
+/// As the host list says.
+fn from_list(
+    options: &ClusterRestoreOptions,
+    listed: &[Listed],
+    backup: &Backup,
+    names: &Names,
+) -> Result<Mapping, Failure> {
+    let also = |name: &String| names.get(name).into_iter().flatten();
+    let is_known = |name: &&String| backup.sources.iter().any(|known| known.name == **name);
+    let mut all_own = true;
+    let mut assignments: Vec<Assignment> = Vec::new();
+    let mut used = BTreeSet::new();
+    for line in listed {
+        let source = line.source.as_ref().unwrap_or(&line.target);
+        let Some(source) = std::iter::once(source).chain(also(source)).find(is_known) else {
+            let known = backup.sources.iter().map(|source| source.name.clone());
+            let meant = did_you_mean(source, backup.sources.iter().map(|source| source.name.as_str()));
+            return Err(Failure::usage(format!(
+                "the host list names the source {source}, of which there is no backup"
+            ))
+            .hint(meant.unwrap_or_else(|| "sources are called as their folders in the bucket".to_owned()))
+            .details(known));
+        };
+        if !used.insert(source.clone()) {
+            return Err(Failure::usage(format!("the host list names the source {source} twice"))
+                .hint("two hosts with the same tokens cannot be in one cluster"));
+        }
+        let is_own = *source == line.target || also(&line.target).any(|name| name == source);
+        all_own &= is_own;
+        let why = if is_own { "host list: same host" } else { "host list" };
+        if let Some(known) = assignments.iter_mut().find(|given| given.target == line.target) {
+            if !options.load.wanted {
+                return Err(Failure::usage(format!("the host list names the target {} twice", line.target))
+                    .hint("a host takes over one node; --use-sstableloader loads several"));
+            }
+            known.sources.push(source.clone());
+        } else {
+            let (target, sources) = (line.target.clone(), vec![source.clone()]);
+            assignments.push(Assignment { target, sources, why: why.to_owned() });
+        }
+    }
+    let left = backup.sources.iter().filter(|source| !used.contains(&source.name));
+    let notes = left.map(|source| format!("{} is in no line of the host list: its data is not restored", source.name));
+    let method = match (options.load.wanted, all_own) {
+        (true, _) => Method::Load,
+        (_, true) => Method::InPlace,
+        _ => Method::Remote,
+    };
+    Ok(Mapping { method, reason: "the host list says so".to_owned(), assignments, notes: notes.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::hosts::parse_list;
+    use crate::cluster::restore::made::options;
+    use crate::model::tokenmap::Tokens;
+
+    fn backup() -> Backup {
+        let source = |name: &str| Source { name: name.into(), tokens: Tokens::default(), rack: None, dc: None };
+        Backup { sources: ["n1", "n2", "n3"].map(source).into(), missing: Vec::new() }
+    }
+
+    fn listed(text: &str, load: bool) -> Result<Mapping, Failure> {
+        from_list(&options(load), &parse_list(text, ",").unwrap(), &backup(), &Names::new())
+    }
+
+    #[test]
+    fn a_list_of_addresses_is_about_the_hosts_that_have_them() {
+        let names = |name: &str, more: &[&str]| {
+            let all = std::iter::once(&name).chain(more).map(|name| (*name).to_owned()).collect();
+            (name.to_owned(), all)
+        };
+        let names = Names::from([
+            names("10.0.0.1", &["n1"]),
+            names("10.0.0.2", &["n2"]),
+            names("10.0.0.9", &["m9"]),
+            names("n3-short", &["10.0.0.3", "n3"]),
+        ]);
+        let listed = |text: &str| from_list(&options(false), &parse_list(text, ",").unwrap(), &backup(), &names);
+        let own = listed("True,10.0.0.1,10.0.0.1\nFalse,10.0.0.2, n2\nFalse,n3-short,n3").unwrap();
+        assert_eq!(own.method, Method::InPlace);
+        let pairs: Vec<_> = own.assignments.iter().map(|given| (&*given.target, given.sources.join(","))).collect();
+        // ssh reaches a target as it is listed; a source is called as its folder.
+        assert_eq!(pairs, [("10.0.0.1", "n1".into()), ("10.0.0.2", "n2".into()), ("n3-short", "n3".into())]);
+        assert_eq!(listed("True,10.0.0.9,10.0.0.1\nFalse,n2,n2").unwrap().method, Method::Remote);
+        let twice = listed("True,10.0.0.9,10.0.0.1\nFalse,m2,n1").unwrap_err();
+        assert!(twice.message.contains("the source n1 twice"), "{twice:?}");
+        assert!(
+            listed("True,m1,10.0.0.9").unwrap_err().message.contains("source 10.0.0.9, of which there is no backup")
+        );
+    }
+
+    #[test]
+    fn a_list_gives_every_target_the_source_of_its_line() {
+        let mapping = listed("True,m3,n1\nFalse,m1,n3\nFalse,n2,n2\n", false).unwrap();
+        assert_eq!(mapping.method, Method::Remote);
+        let pairs: Vec<_> = mapping.assignments.iter().map(|given| (&*given.target, given.sources.join(","))).collect();
+        assert_eq!(pairs, [("m3", "n1".into()), ("m1", "n3".into()), ("n2", "n2".into())]);
+        assert_eq!(listed("n1\nTrue,n2,n2\nn3", false).unwrap().method, Method::InPlace);
+        let part = listed("True,n1,n1", false).unwrap();
+        assert_eq!((part.method, part.notes.len()), (Method::InPlace, 2));
+        assert!(part.notes[0].starts_with("n2 is in no line"), "{part:?}");
+    }
+
+    #[test]
+    fn a_list_that_would_double_or_lose_a_node_is_refused() {
+        for (text, message) in [
+            ("True,m1,n1\nFalse,m2,n1", "the source n1 twice"),
+            ("True,m1,n1\nFalse,m1,n2", "the target m1 twice"),
+            ("True,m1,n9", "the source n9, of which there is no backup"),
+        ] {
+            let error = listed(text, false).unwrap_err();
+            assert!(error.message.contains(message), "{error:?}");
+        }
+        let mapping = listed("True,m1,n1\nFalse,m1,n2\nFalse,m2,n3", true).unwrap();
+        assert_eq!((mapping.method, mapping.assignments.len()), (Method::Load, 2));
+        assert_eq!(mapping.assignments[0].sources, ["n1", "n2"]);
+    }
+}

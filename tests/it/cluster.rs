@@ -1,0 +1,134 @@
+//! `backup-cluster` over three real nodes and sshds: what it stores is complete for both tools, and what fails on one node is
+//! finished by the same command.
+
+use crate::lab::cluster::Ring;
+use crate::lab::medusa::finish;
+use crate::lab::node::Release;
+use crate::support::{answers, assert_fails, binary, load, signal, wait_for};
+
+fn ring() -> Ring {
+    let ring = Ring::start(binary(), Release::V5_0, 3);
+    load(&ring.members[0].node.session(), "shop", 50);
+    ring
+}
+
+/// No snapshot of a backup, no run and no folder of one is left on any host.
+#[track_caller]
+fn nothing_is_left(ring: &Ring) {
+    for (at, member) in ring.members.iter().enumerate() {
+        assert_eq!(ring.running(at), []);
+        assert_eq!(member.node.snapshots().iter().filter(|tag| tag.starts_with("medusa-")).count(), 0);
+    }
+    assert_eq!(ring.jobs(), [""; 0]);
+}
+
+fn backup<'a>(name: &'a str, temporary: &'a str) -> Vec<&'a str> {
+    vec!["backup-cluster", "--backup-name", name, "--temp-dir", temporary, "--parallel-uploads", "3"]
+}
+
+#[test]
+fn p1_a_backup_of_a_ring_is_complete_for_both_tools_and_failures_are_finished_by_the_same_command() {
+    let mut ring = ring();
+    let temporary = ring.temporary();
+    let addresses: Vec<_> = ring.members.iter().map(|member| member.node.address.clone()).collect();
+
+    let planned = ring.medusa.ok(&[&backup("b1", &temporary)[..], &["--dry-run"]].concat());
+    assert!(
+        addresses.iter().all(|address| planned.stdout.contains(&format!("{address}   snapshot, then upload"))),
+        "{planned}"
+    );
+    let first = ring.medusa.ok(&backup("b1", &temporary));
+    assert!(first.stdout.starts_with("b1   3 of 3 nodes complete\n"), "{first}");
+    assert!(first.stdout.contains("  snapshots were taken within "), "{first}");
+    nothing_is_left(&ring);
+    let (ours, theirs) =
+        (ring.medusa.ok(&["status", "--backup-name", "b1"]), ring.medusa.peer_ok(&["status", "--backup-name", "b1"]));
+    assert_eq!(ours.stdout, theirs.stdout);
+    assert!(ours.stdout.contains("3 nodes completed, 0 nodes incomplete, 0 nodes missing"), "{ours}");
+    ring.medusa.ok(&["verify", "--backup-name", "b1", "--enable-md5-checks"]);
+    ring.medusa.peer_ok(&["verify", "--backup-name", "b1"]);
+
+    // What cassandra-medusa backed up on the same nodes comes back.
+    for member in &ring.members {
+        member.medusa.peer_ok(&["backup-node", "--backup-name", "theirs"]);
+    }
+    let session = ring.members[0].node.session();
+    let then = answers(&session, "shop");
+    session.run("DELETE FROM shop.t WHERE id = 1\nINSERT INTO shop.t (id, v) VALUES (1000, 'new')");
+    drop(session);
+    let restore = ["restore-cluster", "--backup-name", "theirs", "--temp-dir", &temporary, "--bypass-checks"];
+    let restored = ring.medusa.ok(&restore);
+    assert!(restored.stdout.contains("3 of 3 targets restored"), "{restored}");
+    assert_eq!(answers(&ring.members[0].node.session(), "shop"), then);
+
+    // One host is away.
+    ring.stop_sshd(1);
+    let without = ring.medusa.run(&backup("b2", &temporary));
+    assert_fails(&without, 3, &["backup b2 failed on 1 host", &format!("again finishes {} only", addresses[1])]);
+    assert!(without.stdout.starts_with("b2   2 of 3 nodes complete\n"), "{without}");
+    ring.start_sshd(1);
+    let again = ring.medusa.ok(&backup("b2", &temporary));
+    assert_eq!(again.stdout.matches("complete before").count(), 2, "{again}");
+    nothing_is_left(&ring);
+    assert_fails(&ring.medusa.run(&backup("b2", &temporary)), 1, &["backup b2 already exists"]);
+
+    // One Cassandra is down.
+    ring.members[2].node.stop();
+    let down = ring.medusa.run(&backup("b3", &temporary));
+    assert_fails(&down, 3, &["backup b3 failed on 1 host"]);
+    assert!(down.stdout.contains("nothing listens for CQL"), "{down}");
+    ring.members[2].node.boot();
+    ring.medusa.ok(&backup("b3", &temporary));
+    nothing_is_left(&ring);
+}
+
+#[test]
+fn p2_whoever_is_killed_the_same_command_finishes() {
+    let mut ring = ring();
+    let temporary = ring.temporary();
+    // Slow enough to be killed.
+    ring.members[1].medusa.set("storage", "transfer_max_bandwidth", "10KB/s");
+    ring.members[1].medusa.ini();
+    let child = ring.medusa.spawn(&backup("b1", &temporary));
+    let uploads = |ring: &Ring| ring.running(1).into_iter().find(|(_, line)| line.contains("--snapshot-taken"));
+    wait_for("the upload", || uploads(&ring).is_some());
+    let (upload, _) = uploads(&ring).unwrap();
+    assert!(std::process::Command::new("kill").args(["-9", &upload]).status().unwrap().success());
+    let killed = finish(child.wait_with_output().unwrap(), "medusa", &[]);
+    assert_fails(&killed, 3, &["backup b1 failed on 1 host"]);
+    nothing_is_left(&ring);
+    ring.members[1].medusa.unset("storage", "transfer_max_bandwidth");
+    ring.members[1].medusa.ini();
+    let again = ring.medusa.ok(&backup("b1", &temporary));
+    assert_eq!(again.stdout.matches("complete before").count(), 2, "{again}");
+    nothing_is_left(&ring);
+
+    // The coordinator is killed while a host uploads: the host goes on, and the same command waits for it.
+    ring.members[1].medusa.set("storage", "transfer_max_bandwidth", "20KB/s");
+    ring.members[1].medusa.ini();
+    let full = [&backup("b2", &temporary)[..], &["--mode", "full"]].concat();
+    let mut child = ring.medusa.spawn(&full);
+    wait_for("the upload", || uploads(&ring).is_some());
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    assert!(!ring.running(1).is_empty(), "the host went on");
+    let again = ring.medusa.ok(&full);
+    assert!(again.stdout.starts_with("b2   3 of 3 nodes complete\n"), "{again}");
+    nothing_is_left(&ring);
+    ring.medusa.ok(&["verify", "--backup-name", "b2", "--enable-md5-checks"]);
+
+    // The coordinator of a restore is killed while nodes are down.
+    let session = ring.members[0].node.session();
+    let then = answers(&session, "shop");
+    session.run("DELETE FROM shop.t WHERE id = 1\nINSERT INTO shop.t (id, v) VALUES (1000, 'new')");
+    drop(session);
+    let restore = ["restore-cluster", "--backup-name", "b2", "--temp-dir", &temporary, "--bypass-checks"];
+    let mut child = ring.medusa.spawn(&restore);
+    wait_for("the stop of a node", || ring.members.iter().any(|member| !member.node.is_up()));
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let again = ring.medusa.ok(&restore);
+    assert!(again.stdout.contains("3 of 3 targets restored"), "{again}");
+    assert_eq!(answers(&ring.members[0].node.session(), "shop"), then);
+    nothing_is_left(&ring);
+}

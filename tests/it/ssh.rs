@@ -102,7 +102,7 @@ impl Said {
     }
 
     async fn until(&self, line: &str) {
-        let patience = tokio::time::timeout(Duration::from_mins(1), async {
+        let patience = tokio::time::timeout(Duration::from_mins(5), async {
             while !self.all().iter().any(|said| said.contains(line)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

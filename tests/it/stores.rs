@@ -284,7 +284,7 @@ fn a_server_whose_owner_waits() {
     let minio = Minio::start(Options::default());
     println!("server: {} {}", minio.process.id(), minio.process.folder.display());
     if std::env::var_os(WAITS).is_some() {
-        std::thread::sleep(Duration::from_mins(1));
+        std::thread::sleep(Duration::from_mins(10));
     }
     assert!(minio.process.folder.exists());
 }
@@ -295,7 +295,7 @@ struct Client(BufReader<TcpStream>);
 impl Client {
     fn new(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -321,6 +321,7 @@ impl Client {
 
     /// What comes before the connection ends or stays silent, and how that was.
     fn drain(&mut self) -> (String, Option<ErrorKind>) {
+        self.0.get_mut().set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut bytes = Vec::new();
         let error = self.0.read_to_end(&mut bytes).err().map(|error| error.kind());
         (String::from_utf8(bytes).unwrap(), error)

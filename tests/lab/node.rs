@@ -115,7 +115,7 @@ fn classes(release: Release, kind: &str) -> PathBuf {
 }
 
 /// How long a start or a stop may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 impl Node {
     /// Sets a node up and waits until it answers.
@@ -271,7 +271,7 @@ impl Node {
                  setsid sh -c '{folder}/bin/java >{folder}/log/out.log 2>&1 & pid=$!; echo $pid >{folder}/pid\n\
                  while kill -0 {owner} 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 0.5; done; kill -9 $pid' \
                  </dev/null >/dev/null 2>&1 &\n\
-                 for i in 1 2 3 4 5 6 7 8 9 10; do [ -s {folder}/pid ] && exit 0; sleep 0.1; done\n"
+                 i=0; while [ ! -s {folder}/pid ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done\n"
             ),
         );
         self.write_program(
@@ -425,6 +425,15 @@ pub fn free_address() -> String {
     format!("127.{}.{}.{node}", process / 250 % 200 + 20, process % 250)
 }
 
+/// A port for JMX, which listens on 127.0.0.1 whatever the node's address is. It belongs to this node while the node is down,
+/// too: so it is none of those that the system gives to connections (`net.ipv4.ip_local_port_range`).
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NODES: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let node = NODES.fetch_add(1, Ordering::Relaxed) % 270;
+        let port = u16::try_from(10_000 + std::process::id() % 80 * 270 + node).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::lab::scratch;
 
 /// How long a start may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A running server with its folder. Dropping it kills the one and removes the other.
 #[derive(Debug)]

@@ -68,6 +68,7 @@ dist: all
 	packaging/package.sh
 
 bench:
+	tests/lab/setup.sh bench
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench speed
 	$(CARGO) bench --locked --bench stores

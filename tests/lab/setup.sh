@@ -1,7 +1,7 @@
 #!/bin/sh
-# Brings everything that the tests, the demo and the benches need into .cache: Cassandra's jars, a Java 11 runtime for
-# Cassandra 4.1, cassandra-medusa in an environment of its own, parsers of what Prometheus reads, object stores (MinIO,
-# fake-gcs-server, Azurite), and rclone. What is there already is left alone.
+# Brings everything that the tests and the demo need into .cache: Cassandra's jars, a Java 11 runtime for Cassandra 4.1,
+# cassandra-medusa in an environment of its own, parsers of what Prometheus reads, and object stores (MinIO,
+# fake-gcs-server, Azurite). `setup.sh bench` brings rclone, too. What is there already is left alone.
 # What only the system can bring is installed where that is allowed, and named otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -123,5 +123,7 @@ once prometheus-0.26.0-0.12.0 prometheus
 go_command
 once minio-20260212 go_tool github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 once fake-gcs-server-1.56.1 go_tool github.com/fsouza/fake-gcs-server@v1.56.1
-once rclone-1.76.0 go_tool github.com/rclone/rclone@v1.76.0
 once azurite-3.35.0 azurite 3.35.0
+if [ "${1-}" = bench ]; then
+    once rclone-1.76.0 go_tool github.com/rclone/rclone@v1.76.0
+fi

@@ -84,11 +84,9 @@ fn p1_a_backup_of_a_ring_is_complete_for_both_tools_and_failures_are_finished_by
 
 #[test]
 fn p2_whoever_is_killed_the_same_command_finishes() {
-    let mut ring = ring();
+    let ring = ring();
     let temporary = ring.temporary();
-    // Slow enough to be killed.
-    ring.members[1].medusa.set("storage", "transfer_max_bandwidth", "10KB/s");
-    ring.members[1].medusa.ini();
+    ring.members[1].hold_uploads(true);
     let child = ring.medusa.spawn(&backup("b1", &temporary));
     let uploads = |ring: &Ring| ring.running(1).into_iter().find(|(_, line)| line.contains("--snapshot-taken"));
     wait_for("the upload", || uploads(&ring).is_some());
@@ -97,22 +95,23 @@ fn p2_whoever_is_killed_the_same_command_finishes() {
     let killed = finish(child.wait_with_output().unwrap(), "medusa", &[]);
     assert_fails(&killed, 3, &["backup b1 failed on 1 host"]);
     nothing_is_left(&ring);
-    ring.members[1].medusa.unset("storage", "transfer_max_bandwidth");
-    ring.members[1].medusa.ini();
+    ring.members[1].hold_uploads(false);
     let again = ring.medusa.ok(&backup("b1", &temporary));
     assert_eq!(again.stdout.matches("complete before").count(), 2, "{again}");
     nothing_is_left(&ring);
 
     // The coordinator is killed while a host uploads: the host goes on, and the same command waits for it.
-    ring.members[1].medusa.set("storage", "transfer_max_bandwidth", "20KB/s");
-    ring.members[1].medusa.ini();
+    ring.members[1].hold_uploads(true);
     let full = [&backup("b2", &temporary)[..], &["--mode", "full"]].concat();
     let mut child = ring.medusa.spawn(&full);
     wait_for("the upload", || uploads(&ring).is_some());
     signal(&child, "KILL");
     child.wait().unwrap();
     assert!(!ring.running(1).is_empty(), "the host went on");
-    let again = ring.medusa.ok(&full);
+    let again = ring.medusa.spawn(&full);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    ring.members[1].hold_uploads(false);
+    let again = finish(again.wait_with_output().unwrap(), "medusa", &full).expect_code(0);
     assert!(again.stdout.starts_with("b2   3 of 3 nodes complete\n"), "{again}");
     nothing_is_left(&ring);
     ring.medusa.ok(&["verify", "--backup-name", "b2", "--enable-md5-checks"]);

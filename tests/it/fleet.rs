@@ -1,5 +1,6 @@
 //! What is told of many nodes: the texts and documents of cassandra-medusa on made-up buckets, and what goes beyond them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -126,19 +127,21 @@ fn both_tools_tell_the_same_of_six_buckets() {
     for (what, bucket) in buckets() {
         let medusa = &bucket.medusa;
         let mut commands: Vec<Vec<String>> =
-            ["list-backups", "list-backups --show-all", "get-last-complete-cluster-backup"]
+            ["list-backups --show-all", "list-backups", "get-last-complete-cluster-backup"]
                 .map(|words| words.split(' ').map(str::to_owned).collect())
                 .into();
-        for name in names(&bucket.root()) {
+        for name in names(&bucket.root()).into_iter().rev() {
             commands.extend(
                 ["status", "fetch-tokenmap"].map(|command| [command, "--backup-name", &name].map(str::to_owned).into()),
             );
         }
+        let mut asked = BTreeSet::new();
         for words in &commands {
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             let (ours, theirs) = (medusa.ok(&words), medusa.peer_ok(&words));
             assert_eq!(ours.stdout, theirs.stdout, "{what}: {ours}{theirs}");
-            if ["list-backups", "status"].contains(&words[0]) {
+            // Once for each bucket: the document has what the text has.
+            if ["list-backups", "status"].contains(&words[0]) && asked.insert(words[0].to_owned()) {
                 let words = [&words[..], &["--output", "json"]].concat();
                 let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
                 let (ours, theirs) = (medusa.ok(&words), medusa.peer_ok(&words));

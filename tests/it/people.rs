@@ -139,7 +139,9 @@ fn terminals_get_lines_that_fit_and_programs_get_them_whole() {
     let narrow = on_columns(&medusa, 80, &VERIFY).expect_code(3);
     // Names and hints are for copying, and are not broken.
     let is_whole = |line: &str| line.starts_with("hint: ") || line.split_whitespace().any(|word| word.len() > 60);
-    for line in narrow.stdout.lines().filter(|line| !is_whole(line)) {
+    // A bar is drawn over the one before it.
+    let drawn = narrow.stdout.lines().map(|line| line.rsplit("\r\x1b[2K").next().unwrap());
+    for line in drawn.filter(|line| !is_whole(line)) {
         assert!(line.trim_end().chars().count() <= 80, "{line:?} in {narrow}");
     }
     let host = "  ip-10-20-30-40.eu-central-1.compute.internal   damaged";

@@ -32,9 +32,9 @@ fn both_tools(server: &impl ObjectServer) {
         medusa.env(name, &value);
     }
     let states = back_up_by_turns(&node, &medusa);
-    same_listings(&medusa);
+    same_listings(&medusa, &["theirs-diff-2"]);
     for name in NAMES {
-        same_verification(&medusa, name);
+        same_verification(&medusa, name, &["--enable-md5-checks"]);
         medusa.ok(&["verify", "--backup-name", name, "--read-data"]);
     }
     let state = |name: &str| &states[NAMES.iter().position(|other| *other == name).unwrap()];

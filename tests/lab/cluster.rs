@@ -27,6 +27,14 @@ pub struct Member {
     pub sshd: Option<SshHost>,
 }
 
+impl Member {
+    /// Whether uploads of a cluster's backup wait before they begin: they can be killed then, however busy the machine is.
+    pub fn hold_uploads(&self, hold: bool) {
+        let file = self.medusa.folder.path().join("medusa.ini.hold");
+        if hold { std::fs::write(file, "") } else { std::fs::remove_file(file) }.unwrap();
+    }
+}
+
 impl Ring {
     /// Starts so many nodes, one after the other, of racks `r1`, `r2` and so on.
     pub fn start(binary: &Path, release: Release, count: usize) -> Self {
@@ -72,11 +80,13 @@ impl Ring {
         self.folder.path().join(below)
     }
 
-    /// Runs medusa with the configuration of the node whose sshd was asked.
+    /// Runs medusa with the configuration of the node whose sshd was asked. See [`Member::hold_uploads`].
     fn write_remote(&self) {
         let body = format!(
             "#!/bin/sh\nPATH={}; export PATH\nfor word; do shift; case $word in --config-file=*) ;; *) set -- \"$@\" \"$word\" ;; esac; done\n\
-             exec {} --config-file=\"$LAB_INI\" \"$@\"\n",
+             set -- {} --config-file=\"$LAB_INI\" \"$@\"\n\
+             case \"$*\" in *--snapshot-taken*) exec sh -c 'while [ -e \"$LAB_INI.hold\" ]; do sleep 0.1; done; exec \"$@\"' sh \"$@\" ;; esac\n\
+             exec \"$@\"\n",
             search_path(),
             self.binary.display()
         );

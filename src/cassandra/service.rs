@@ -20,6 +20,10 @@ const JAVA: &str = "java";
 const POLL: Duration = Duration::from_millis(250);
 /// How long Cassandra may still be going down by itself when the stop command failed.
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two looks at the process of a Cassandra that starts, and how long it may be away until it counts as ended: systemd
+/// may start it again.
+const LIFE_POLL: Duration = Duration::from_secs(5);
+const AWAY: Duration = Duration::from_mins(1);
 /// Of one attempt to connect to a port.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -132,12 +136,23 @@ impl<'a> Service<'a> {
     /// Waits until Cassandra answers.
     ///
     /// # Errors
-    /// If it does not within `start_timeout`.
+    /// If it does not within `start_timeout`, or ends before.
     pub async fn wait_until_healthy(&self, interrupt: &Interrupt) -> Result<(), Failure> {
         let begin = Instant::now();
+        let (mut looked, mut alive): (_, Option<Instant>) = (begin, None);
         loop {
             interrupt.check()?;
             let Err(last) = self.check_health().await else { return Ok(()) };
+            if looked.elapsed() > LIFE_POLL {
+                looked = Instant::now();
+                if self.is_running() {
+                    alive = Some(looked);
+                } else if alive.is_some_and(|alive| alive.elapsed() > AWAY) {
+                    return Err(Failure::failed("Cassandra ended while it was starting")
+                        .cause(last)
+                        .hint("its log says why"));
+                }
+            }
             if begin.elapsed() > self.cassandra.start_timeout {
                 let waited = self.cassandra.start_timeout.as_secs();
                 return Err(Failure::failed(format!(

@@ -26,6 +26,8 @@ use crate::model::units::counted;
 /// Between two looks for a seed, and how long it is looked for in all.
 const SEED_POLL: Duration = Duration::from_secs(5);
 const SEED_PATIENCE: Duration = Duration::from_hours(1);
+/// A seed that serves its peers so long answers them, though it may serve no clients.
+const SEED_SETTLES: Duration = Duration::from_mins(1);
 
 /// What became of an interrupted restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,14 +359,15 @@ impl Swap<'_> {
         if seeds.is_empty() {
             return Ok(());
         }
-        let ports = [self.yaml.native_port, self.yaml.storage_port];
         let begin = Instant::now();
-        let mut is_told = false;
+        let (mut is_told, mut in_reach): (_, Option<Instant>) = (false, None);
         while begin.elapsed() < SEED_PATIENCE {
-            let addresses = seeds.iter().filter_map(|seed| first_address(seed));
-            let mut endpoints =
-                addresses.flat_map(|address| ports.map(|port| std::net::SocketAddr::new(address, port)));
-            if endpoints.any(service::is_open) {
+            let addresses: Vec<_> = seeds.iter().filter_map(|seed| first_address(seed)).collect();
+            let is_open = |port| addresses.iter().any(|address| service::is_open((*address, port).into()));
+            // A seed takes connections of its peers before it answers them, and they end if it does not within ring_delay.
+            let settled = |since: Instant| since.elapsed() > SEED_SETTLES;
+            in_reach = is_open(self.yaml.storage_port).then(|| in_reach.unwrap_or_else(Instant::now));
+            if is_open(self.yaml.native_port) || in_reach.is_some_and(settled) {
                 return Ok(());
             }
             if !std::mem::replace(&mut is_told, true) {

@@ -30,6 +30,7 @@ mod corruption;
 mod crash_walk;
 mod dedup;
 mod delete;
+mod doc_commands;
 mod docs;
 mod doctor;
 mod fixtures;

@@ -13,6 +13,7 @@ use crate::config::values::Origin;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::names::Fqdn;
+use crate::model::units::{Zone, span};
 use crate::monitor::{Counters, Monitor};
 use crate::storage::transfer::Watch;
 use crate::storage::{Storage, provider};
@@ -55,6 +56,11 @@ impl Context {
 
     pub async fn cql(&self, yaml: &CassandraYaml) -> anyhow::Result<Cql> {
         self.interrupt.or(Cql::connect(&self.config.cassandra, yaml)).await
+    }
+
+    /// When the command began and ended, which is now.
+    pub fn times(&self) -> String {
+        span(Zone::chosen(), self.now.timestamp(), (Local::now() - self.now).to_std().unwrap_or_default())
     }
 
     /// For a transfer that counts here.

@@ -102,7 +102,7 @@ impl BackupClusterArgs {
             *facts = Facts::ClusterBackup { name: options.name.to_string(), done: Some(outcome.took) };
         }
         let failure = outcome.failure();
-        output.print(|look| outcome.text(look), || outcome.json())?;
+        output.print(|look| outcome.text(look, context.storage.location()), || outcome.json())?;
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 }

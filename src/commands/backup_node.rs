@@ -105,7 +105,7 @@ impl BackupNodeArgs {
             uploaded: outcome.uploaded,
         };
         *facts = Facts::Backup { name: options.name.to_string(), done: Some(done) };
-        output.print(|look| outcome.text(look), || outcome.json())?;
+        output.print(|look| outcome.text(look, context.storage.location()), || outcome.json())?;
         hooks::after_backup(hooks, &options.name, &outcome.json()).await?;
         outcome.check_cleared()
     }

@@ -63,7 +63,7 @@ impl PurgeArgs {
             suggest::warn_of_unknown_node(&context.storage, &context.fqdn).await;
         }
         let report = purge(context, &bucket, nodes, BTreeMap::new(), &options).await?;
-        tell(&report, *output, facts)
+        tell(context, &report, *output, facts)
     }
 
     fn retention(&self, context: &Context) -> Retention {
@@ -116,8 +116,8 @@ pub(super) async fn purge(
 }
 
 /// Tells what became of the nodes.
-pub(super) fn tell(report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
+pub(super) fn tell(context: &Context, report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
     *facts = Facts::Purge(report.facts());
-    output.print(|look| report.text(look), || report.json())?;
+    output.print(|look| report.text(look, context.storage.location()), || report.json())?;
     report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }

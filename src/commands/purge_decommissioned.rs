@@ -66,7 +66,7 @@ impl PurgeDecommissionedArgs {
         let policy = Policy { retention, allow_last: self.allow_last, decommissioned: true };
         let options = PurgeOptions { policy, dry_run: self.dry_run };
         let report = purge(context, &bucket, standing.decommissioned, standing.doubtful, &options).await?;
-        tell(&report, *output, facts)
+        tell(context, &report, *output, facts)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{existing_name, no_such_backup};
 use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::look::Look;
 use crate::model::names::Fqdn;
 use crate::model::units::counted;
 use crate::monitoring::run::Facts;
@@ -65,7 +66,10 @@ impl VerifyArgs {
             (None, None) => return Err(Failure::failed("there are no backups").into()),
         };
         *facts = Facts::Verify { name: self.backup_name.clone(), problems: report.problems() };
-        let text = |look| if self.is_as_in_medusa() { report.medusa_text() } else { report.text(look) };
+        let text = |look: Look| match self.is_as_in_medusa() {
+            true => report.medusa_text(),
+            false => report.text(look) + &look.folded(&context.times(), 2),
+        };
         output.print(text, || report.json(self.all))?;
         if report.is_good() { Ok(()) } else { Err(problems(&report).into()) }
     }
@@ -78,7 +82,7 @@ impl VerifyArgs {
     async fn repository(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let report = context.interrupt.or(repository::check(context)).await?;
         *facts = Facts::Repository { problems: report.problems() as u64 };
-        output.print(|look| report.text(look), || report.json())?;
+        output.print(|look| report.text(look) + &look.folded(&context.times(), 2), || report.json())?;
         if report.is_good() {
             return Ok(());
         }

@@ -157,7 +157,8 @@ fn quiet_runs_say_how_they_ended_and_nothing_else() {
     let medusa = medusa(node);
     let quiet = medusa.ok(&["backup-node", "--backup-name", "b1", "--quiet"]);
     assert_eq!(quiet.stderr, "");
-    assert!(quiet.stdout.starts_with(&format!("b1 complete on {}\n", node.address)), "{quiet}");
+    let begin = format!("b1 complete on {} in {}\n", node.address, medusa.bucket().display());
+    assert!(quiet.stdout.starts_with(&begin), "{quiet}");
     let screen = on_terminal(&medusa, &["-q", "backup-node", "--backup-name", "b2"]).expect_code(0);
     assert!(
         screen.stdout.contains("b2 \x1b[32mcomplete\x1b[0m on ") && !screen.stdout.contains("snapshot "),
@@ -297,7 +298,7 @@ fn stdout_is_the_result_and_nothing_else() {
     let (name, table, target) = (["--backup-name", "b1"], format!("{keyspace}.t"), target.display().to_string());
 
     let summary = medusa.ok(&["-vv", "backup-node", "--backup-name", "b0"]);
-    let begin = format!("b0 complete on {}\n", node.address);
+    let begin = format!("b0 complete on {} in {}\n", node.address, medusa.bucket().display());
     assert!(summary.stdout.starts_with(&begin), "{summary}");
     for part in
         [" files, ", " uploaded (", " already stored\n", "  started ", ", finished ", "every uploaded byte hashed"]

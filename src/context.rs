@@ -1,4 +1,5 @@
-//! What every operation is given.
+//! What every operation is given: configuration, storage, the name of this node, who is told and who interrupts. Made once for a
+//! command, before anything is read or written.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::monitor::{Counters, Monitor};
 use crate::storage::transfer::Watch;
 use crate::storage::{Storage, provider};
 
-/// Built once per command.
+/// One command's surroundings.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub config: Arc<Config>,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::cli::output::Output;
 use crate::cluster::backup::report::State;
 use crate::cluster::backup::{ClusterBackupOptions, ClusterBackupRun};
 use crate::cluster::hosts::Choice;
@@ -14,6 +13,7 @@ use crate::error::Failure;
 use crate::model::backups::BackupMode;
 use crate::model::names::BackupName;
 use crate::monitoring::run::Facts;
+use crate::screen::output::Output;
 
 /// Backs up all nodes of this datacenter
 ///

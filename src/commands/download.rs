@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::existing_name;
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::model::units::{counted, size};
 use crate::restore::download::{DownloadOptions, DownloadPlan};
 use crate::restore::select::Selection;
+use crate::screen::output::Output;
 
 /// Downloads this node's files of a backup into a folder
 ///

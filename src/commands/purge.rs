@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::config::Retention;
 use crate::context::Context;
 use crate::error::one_line;
@@ -15,6 +14,7 @@ use crate::monitoring::run::Facts;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions, purge_node};
+use crate::screen::output::Output;
 use crate::storage::StorageError;
 
 /// Deletes old backups and what no backup needs any more

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::purge::{purge, tell};
 use crate::cassandra::facts;
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::Fqdn;
@@ -17,6 +16,7 @@ use crate::purge::decommissioned::standing;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions};
+use crate::screen::output::Output;
 
 /// Deletes the backups of nodes that are no longer in the cluster
 ///

@@ -3,13 +3,13 @@
 use clap::Args;
 
 use super::{existing_name, no_such_backup};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::look::Look;
 use crate::model::names::Fqdn;
 use crate::model::units::counted;
 use crate::monitoring::run::Facts;
+use crate::screen::output::Output;
 use crate::verify::sample::{Sample, Share};
 use crate::verify::{self, BackupReport, Depth, NodeReport, Unknown, VerifyOptions, VerifyReport, repository};
 

@@ -36,6 +36,7 @@ mod doctor;
 mod fixtures;
 mod fleet;
 mod hooks;
+mod house;
 mod init;
 mod interop;
 mod kill;

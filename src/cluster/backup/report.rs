@@ -239,7 +239,11 @@ nightly-0412   2 of 3 nodes complete
   10.0.0.15   complete before        –          –      –
   snapshots were taken within 1.9 s of each other
   started ";
-        assert!(outcome.text(Look::default(), "/backups/prod").starts_with(expected), "{}", outcome.text(Look::default(), "/backups/prod"));
+        assert!(
+            outcome.text(Look::default(), "/backups/prod").starts_with(expected),
+            "{}",
+            outcome.text(Look::default(), "/backups/prod")
+        );
         let failure = outcome.failure().unwrap();
         assert_eq!(failure.kind.exit_code(), 3);
         assert_eq!(

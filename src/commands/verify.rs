@@ -66,9 +66,11 @@ impl VerifyArgs {
             (None, None) => return Err(Failure::failed("there are no backups").into()),
         };
         *facts = Facts::Verify { name: self.backup_name.clone(), problems: report.problems() };
-        let text = |look: Look| match self.is_as_in_medusa() {
-            true => report.medusa_text(),
-            false => report.text(look) + &look.folded(&context.times(), 2),
+        let text = |look: Look| {
+            if self.is_as_in_medusa() {
+                return report.medusa_text();
+            }
+            report.text(look) + &look.folded(&context.times(), 2)
         };
         output.print(text, || report.json(self.all))?;
         if report.is_good() { Ok(()) } else { Err(problems(&report).into()) }

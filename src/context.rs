@@ -1,4 +1,5 @@
-//! What every operation is given.
+//! What every operation is given: configuration, storage, the name of this node, who is told and who interrupts. Made once for a
+//! command, before anything is read or written.
 
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use crate::config::values::Origin;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::names::Fqdn;
+use crate::model::units::{Zone, span};
 use crate::monitor::{Counters, Monitor};
 use crate::storage::transfer::Watch;
 use crate::storage::{Storage, provider};
 
-/// Built once per command.
+/// One command's surroundings.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub config: Arc<Config>,
@@ -55,6 +57,11 @@ impl Context {
 
     pub async fn cql(&self, yaml: &CassandraYaml) -> anyhow::Result<Cql> {
         self.interrupt.or(Cql::connect(&self.config.cassandra, yaml)).await
+    }
+
+    /// When the command began and ended, which is now.
+    pub fn times(&self) -> String {
+        span(Zone::chosen(), self.now.timestamp(), (Local::now() - self.now).to_std().unwrap_or_default())
     }
 
     /// For a transfer that counts here.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! argv -> cli -> commands -> init -> doctor -> storage_check
-//!                   |    `-> backup | restore | verify | purge | listing | index | cluster
+//!                   |    `-> index | cluster | purge | verify | backup | restore | listing      (screen: what people see)
 //!                   |               |                |              |
 //!                config          model (pure)     cassandra       storage -> object_store
 //!                                                     |             |
@@ -36,6 +36,7 @@ pub mod monitor;
 pub mod monitoring;
 pub mod purge;
 pub mod restore;
+pub mod screen;
 pub mod storage;
 pub mod storage_check;
 pub mod verify;

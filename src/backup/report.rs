@@ -47,9 +47,9 @@ impl BackupOutcome {
         Err(Failure::problems(message).cause(error).hint(hint).into())
     }
 
-    pub fn text(&self, look: Look) -> String {
+    pub fn text(&self, look: Look, location: &str) -> String {
         let complete = look.paint(Tone::Good, "complete");
-        let mut text = format!("{} {complete} on {}\n", self.name, self.fqdn);
+        let mut text = look.folded(&format!("{} {complete} on {} in {location}", self.name, self.fqdn), 4);
         let mut line = |line: &str| text.push_str(&look.folded(&format!("  {line}"), 4));
         line(&format!(
             "{}, {}   {} uploaded ({}), {} already stored",

@@ -139,21 +139,10 @@ impl Snapshot {
     /// # Errors
     /// What cannot be backed up faithfully: an unknown sub-folder, or one name in two data directories.
     pub fn tables(&self) -> anyhow::Result<Vec<SnapshotTable>> {
-        let folders = self.folders()?;
-        let mut tables = Vec::new();
-        for (table, folders) in by_table(&folders) {
-            if EXCLUDED_KEYSPACES.contains(&table.keyspace.as_str()) {
-                continue;
-            }
-            let mut files = Vec::new();
-            for folder in folders {
-                walk(&folder.path, None, &mut files)?;
-            }
-            files.sort_by(|a, b| a.file.cmp(&b.file));
-            if let Some(twice) = files.windows(2).find(|pair| pair[0].file == pair[1].file) {
-                bail!("{} and {} are the same file of one table", twice[0].path.display(), twice[1].path.display());
-            }
-            tables.push(SnapshotTable { table: table.clone(), files });
+        let tables = with_files(&self.folders()?, |folder, files| walk(folder, None, files))?;
+        let mut pairs = tables.iter().flat_map(|table| table.files.windows(2));
+        if let Some(twice) = pairs.find(|pair| pair[0].file == pair[1].file) {
+            bail!("{} and {} are the same file of one table", twice[0].path.display(), twice[1].path.display());
         }
         Ok(tables)
     }
@@ -201,18 +190,28 @@ pub fn tagged(data_directories: &[PathBuf], prefix: &str) -> anyhow::Result<BTre
 
 /// The live SSTables of all tables, for an estimate of what a snapshot would hold.
 pub fn live_tables(data_directories: &[PathBuf]) -> anyhow::Result<Vec<SnapshotTable>> {
-    let folders = live_folders(data_directories)?;
+    let mut tables = with_files(&live_folders(data_directories)?, |folder, files| walk_live(folder, None, files))?;
+    for table in &mut tables {
+        table.files.dedup_by(|a, b| a.file == b.file);
+    }
+    Ok(tables)
+}
+
+/// The tables of these folders that are backed up, with the files that are found in each folder.
+fn with_files(
+    folders: &[Folder],
+    find: impl Fn(&Path, &mut Vec<SnapshotFile>) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<SnapshotTable>> {
     let mut tables = Vec::new();
-    for (table, folders) in by_table(&folders) {
+    for (table, folders) in by_table(folders) {
         if EXCLUDED_KEYSPACES.contains(&table.keyspace.as_str()) {
             continue;
         }
         let mut files = Vec::new();
         for folder in folders {
-            walk_live(&folder.path, None, &mut files)?;
+            find(&folder.path, &mut files)?;
         }
         files.sort_by(|a, b| a.file.cmp(&b.file));
-        files.dedup_by(|a, b| a.file == b.file);
         tables.push(SnapshotTable { table: table.clone(), files });
     }
     Ok(tables)

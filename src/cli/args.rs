@@ -1,17 +1,11 @@
-//! The command line: cassandra-medusa's commands and options, and ours.
+//! The command line as it was typed: options of all commands, one command, and Medusa's spellings of both.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, Parser};
 
-use crate::commands::{
-    backup_cluster, backup_node, build_index, completions, config, delete_backup, doctor, download, fetch_tokenmap,
-    get_last_complete, init, leases, list_backups, purge, purge_decommissioned, report_last_backup, restore_cluster,
-    restore_node, status, storage_check, verify,
-};
-use crate::config::forward::Forward;
-use crate::config::{DEFAULT_PATH, Overrides};
+use crate::commands::command::Command;
+use crate::commands::global::GlobalArgs;
 
 /// Backup and restore of Apache Cassandra
 // Of an option that is given twice the last one counts, as in Medusa: wrappers add to a line that has one.
@@ -33,51 +27,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Options that may stand before or after the command.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
-    /// More messages; twice for everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbosity: u8,
-    /// No progress on stderr: only warnings and errors, and the result on stdout
-    #[arg(short, long, global = true, conflicts_with = "verbosity")]
-    pub quiet: bool,
-    /// Times in UTC instead of local time
-    #[arg(long, global = true)]
-    pub utc: bool,
-    /// No time in front of messages
-    #[arg(long, global = true)]
-    pub without_log_timestamp: bool,
-    /// The configuration [default: /etc/medusa/medusa.ini]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
-    /// Overrides `bucket_name`
-    #[arg(long, global = true, value_name = "NAME")]
-    pub bucket_name: Option<String>,
-    /// Overrides `key_file` of `[storage]`
-    #[arg(long, global = true, value_name = "FILE")]
-    pub key_file: Option<String>,
-    /// Overrides `prefix`
-    #[arg(long, global = true, value_name = "NAME")]
-    pub prefix: Option<String>,
-    /// Acts as another host
-    #[arg(long, global = true, value_name = "NAME")]
-    pub fqdn: Option<String>,
-    /// Overrides `backup_grace_period_in_days`
-    #[arg(long, global = true, value_name = "DAYS")]
-    pub backup_grace_period_in_days: Option<String>,
-    /// Overrides `username` of `[ssh]`
-    #[arg(long, global = true, value_name = "USER")]
-    pub ssh_username: Option<String>,
-    /// Overrides `key_file` of `[ssh]`
-    #[arg(long, global = true, value_name = "FILE")]
-    pub ssh_key_file: Option<String>,
-    /// What stdout gets
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-}
-
 impl Cli {
     /// Reads a command line.
     ///
@@ -91,16 +40,6 @@ impl Cli {
         }
         Ok(cli)
     }
-}
-
-/// What stdout gets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    #[default]
-    /// For people, as cassandra-medusa prints it
-    Text,
-    /// One JSON document
-    Json,
 }
 
 /// Medusa's options of two letters, which no short option can have, and what they stand for.
@@ -125,141 +64,10 @@ pub fn with_long_options(words: impl IntoIterator<Item = OsString>) -> Vec<OsStr
     words.into_iter().map(&mut long).collect()
 }
 
-impl GlobalArgs {
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
-            bucket_name: self.bucket_name.clone(),
-            key_file: self.key_file.clone(),
-            prefix: self.prefix.clone(),
-            fqdn: self.fqdn.clone(),
-            backup_grace_period_in_days: self.backup_grace_period_in_days.clone(),
-            ssh_username: self.ssh_username.clone(),
-            ssh_key_file: self.ssh_key_file.clone(),
-        }
-    }
-
-    /// The configuration that is read.
-    pub fn path(&self) -> &Path {
-        self.config_file.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
-    }
-
-    /// What runs on other hosts are given.
-    pub fn forward(&self) -> Forward {
-        Forward {
-            config_file: self.config_file.clone(),
-            overrides: self.overrides(),
-            verbosity: self.verbosity,
-            utc: self.utc,
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    Init(init::InitArgs),
-    Doctor(doctor::DoctorArgs),
-    #[command(visible_alias = "backup")]
-    BackupNode(backup_node::BackupNodeArgs),
-    BackupCluster(backup_cluster::BackupClusterArgs),
-    RestoreNode(restore_node::RestoreNodeArgs),
-    RestoreCluster(restore_cluster::RestoreClusterArgs),
-    ListBackups(list_backups::ListBackupsArgs),
-    Status(status::StatusArgs),
-    Verify(verify::VerifyArgs),
-    Download(download::DownloadArgs),
-    FetchTokenmap(fetch_tokenmap::FetchTokenmapArgs),
-    DeleteBackup(delete_backup::DeleteBackupArgs),
-    Purge(purge::PurgeArgs),
-    PurgeDecommissioned(purge_decommissioned::PurgeDecommissionedArgs),
-    BuildIndex(build_index::BuildIndexArgs),
-    GetLastCompleteClusterBackup(get_last_complete::GetLastCompleteArgs),
-    ReportLastBackup(report_last_backup::ReportLastBackupArgs),
-    Leases(leases::LeasesArgs),
-    StorageCheck(storage_check::StorageCheckArgs),
-    Config(config::ConfigArgs),
-    Completions(completions::CompletionsArgs),
-    ManPages(completions::ManPagesArgs),
-}
-
-impl Command {
-    /// As on the command line.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Init(_) => "init",
-            Self::Doctor(_) => "doctor",
-            Self::BackupNode(_) => "backup-node",
-            Self::BackupCluster(_) => "backup-cluster",
-            Self::RestoreNode(_) => "restore-node",
-            Self::RestoreCluster(_) => "restore-cluster",
-            Self::ListBackups(_) => "list-backups",
-            Self::Status(_) => "status",
-            Self::Verify(_) => "verify",
-            Self::Download(_) => "download",
-            Self::FetchTokenmap(_) => "fetch-tokenmap",
-            Self::DeleteBackup(_) => "delete-backup",
-            Self::Purge(_) => "purge",
-            Self::PurgeDecommissioned(_) => "purge-decommissioned",
-            Self::BuildIndex(_) => "build-index",
-            Self::GetLastCompleteClusterBackup(_) => "get-last-complete-cluster-backup",
-            Self::ReportLastBackup(_) => "report-last-backup",
-            Self::Leases(_) => "leases",
-            Self::StorageCheck(_) => "storage-check",
-            Self::Config(_) => "config",
-            Self::Completions(_) => "completions",
-            Self::ManPages(_) => "man-pages",
-        }
-    }
-
-    pub fn is_dry_run(&self) -> bool {
-        match self {
-            Self::Init(args) => args.dry_run,
-            Self::BackupNode(args) => args.dry_run,
-            Self::BackupCluster(args) => args.dry_run,
-            Self::RestoreNode(args) => args.dry_run,
-            Self::RestoreCluster(args) => args.dry_run,
-            Self::Download(args) => args.dry_run,
-            Self::DeleteBackup(args) => args.dry_run,
-            Self::Purge(args) => args.dry_run,
-            Self::PurgeDecommissioned(args) => args.dry_run,
-            Self::BuildIndex(args) => args.noop,
-            _ => false,
-        }
-    }
-
-    /// Whether it is a part of the work of a coordinator.
-    pub fn is_part(&self) -> bool {
-        match self {
-            Self::BackupNode(args) => args.is_part(),
-            Self::RestoreNode(args) => args.is_part(),
-            _ => false,
-        }
-    }
-
-    /// Whether it writes to the bucket or to this node's Cassandra.
-    pub fn writes(&self) -> bool {
-        matches!(
-            self,
-            Self::BackupNode(_)
-                | Self::BackupCluster(_)
-                | Self::RestoreNode(_)
-                | Self::RestoreCluster(_)
-                | Self::DeleteBackup(_)
-                | Self::Purge(_)
-                | Self::PurgeDecommissioned(_)
-                | Self::BuildIndex(_)
-        )
-    }
-
-    /// Whether it is run for its metrics too.
-    pub fn is_watched(&self) -> bool {
-        let pushes = matches!(self, Self::ReportLastBackup(args) if args.push_metrics);
-        self.writes() || pushes || matches!(self, Self::Verify(_))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::screen::output::Format;
 
     #[test]
     fn the_definition_is_consistent() {

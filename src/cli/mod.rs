@@ -1,30 +1,30 @@
-//! argv, terminal, and what people read. No decisions.
+//! The program from its first moment to its exit code: reads the command line and the configuration, starts logging, runs the
+//! command, and tells how it ended.
 
 pub mod args;
-pub mod logging;
-pub mod output;
-pub mod progress;
-pub mod report;
-pub mod terminal;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
-use self::args::{Cli, Command, Format, GlobalArgs};
-use self::logging::{FILE, Verbosity};
-use self::output::Output;
-use self::progress::Screen;
-use self::terminal::Terminal;
+use self::args::Cli;
 use crate::cassandra::tls;
 use crate::commands;
+use crate::commands::command::Command;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::global::GlobalArgs;
 use crate::config::{self, Config, ConfigError};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::units::{Zone, took};
+use crate::screen::logging::{FILE, Verbosity};
+use crate::screen::output::{Format, Output};
+use crate::screen::progress::Screen;
+use crate::screen::terminal::Terminal;
+use crate::screen::{logging, progress, report};
 
 /// Runs the program. The exit code is the outcome.
 pub fn main() -> ExitCode {
@@ -69,7 +69,7 @@ fn start_logging(logging: &config::Logging, global: &GlobalArgs, screen: &Arc<Sc
 
 fn run(cli: &Cli, screen: &Arc<Screen>) -> anyhow::Result<()> {
     let output = Output::new(cli.global.output);
-    if let Some(result) = commands::run_without_config(&cli.command, &cli.global, &output) {
+    if let Some(result) = commands::run_without_config(&cli.command, &cli.global, Cli::command, &output) {
         return result;
     }
     let config = match (configure(&cli.global), &cli.command) {

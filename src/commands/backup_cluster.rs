@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::cli::output::Output;
 use crate::cluster::backup::report::State;
 use crate::cluster::backup::{ClusterBackupOptions, ClusterBackupRun};
 use crate::cluster::hosts::Choice;
@@ -14,6 +13,7 @@ use crate::error::Failure;
 use crate::model::backups::BackupMode;
 use crate::model::names::BackupName;
 use crate::monitoring::run::Facts;
+use crate::screen::output::Output;
 
 /// Backs up all nodes of this datacenter
 ///
@@ -102,7 +102,7 @@ impl BackupClusterArgs {
             *facts = Facts::ClusterBackup { name: options.name.to_string(), done: Some(outcome.took) };
         }
         let failure = outcome.failure();
-        output.print(|look| outcome.text(look), || outcome.json())?;
+        output.print(|look| outcome.text(look, context.storage.location()), || outcome.json())?;
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::backup::{BackupOptions, NodeBackupRun};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::hooks;
 use crate::model::backups::BackupMode;
 use crate::model::names::BackupName;
 use crate::monitoring::run::{Backup, Facts};
+use crate::screen::output::Output;
 
 /// Backs up this node
 ///
@@ -105,7 +105,7 @@ impl BackupNodeArgs {
             uploaded: outcome.uploaded,
         };
         *facts = Facts::Backup { name: options.name.to_string(), done: Some(done) };
-        output.print(|look| outcome.text(look), || outcome.json())?;
+        output.print(|look| outcome.text(look, context.storage.location()), || outcome.json())?;
         hooks::after_backup(hooks, &options.name, &outcome.json()).await?;
         outcome.check_cleared()
     }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::index;
+use crate::screen::output::Output;
 
 /// Rebuilds the index of the bucket
 ///

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
-use crate::cli::output::Output;
 use crate::config::values::{Origin, Value, Values};
 use crate::context::Context;
+use crate::screen::output::Output;
 
 /// Prints the effective configuration and where each value comes from
 ///

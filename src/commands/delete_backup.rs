@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::json;
 
 use super::{existing_name, no_such_backup};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::{Failure, one_line};
 use crate::explain;
@@ -16,6 +15,7 @@ use crate::model::nearest::{few, nearest};
 use crate::model::units::{counted, size};
 use crate::monitoring::run::{Facts, Purge};
 use crate::purge::delete::{DeletePlan, delete};
+use crate::screen::output::Output;
 use crate::storage::Storage;
 
 /// Deletes backups by name

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::cluster::hosts::check_name;
 use crate::config::Config;
 use crate::config::forward::Forward;
@@ -17,6 +16,7 @@ use crate::doctor::{self, Options};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::monitor::Monitor;
+use crate::screen::output::Output;
 
 /// Checks everything that backups and restores of this machine need, and says what to do about what is wrong
 ///

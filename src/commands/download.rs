@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::existing_name;
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::model::units::{counted, size};
 use crate::restore::download::{DownloadOptions, DownloadPlan};
 use crate::restore::select::Selection;
+use crate::screen::output::Output;
 
 /// Downloads this node's files of a backup into a folder
 ///
@@ -53,7 +53,14 @@ impl DownloadArgs {
         let (files, bytes) = (plan.amount.files, plan.amount.bytes);
         let destination = options.destination.display();
         output.print(
-            |_| format!("{verb} {} of {} to {destination}: {}, {}\n", options.name, context.fqdn, counted(files, "file"), size(bytes)),
+            |look| {
+                let amount = format!("{}, {}", counted(files, "file"), size(bytes));
+                let mut text = format!("{verb} {} of {} to {destination}: {amount}\n", options.name, context.fqdn);
+                if !self.dry_run {
+                    text.push_str(&look.folded(&context.times(), 2));
+                }
+                text
+            },
             || json!({ "version": 1, "dry_run": self.dry_run, "name": options.name.as_str(), "fqdn": context.fqdn.as_str(), "destination": options.destination, "files": files, "bytes": bytes }),
         )
     }

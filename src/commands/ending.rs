@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use chrono::Local;
 
-use crate::cli::args::Command;
-use crate::cli::report;
+use super::command::Command;
 use crate::config::{Config, Hooks, Monitoring};
 use crate::error::one_line;
 use crate::hooks;
 use crate::monitoring::run::{Facts, Run};
 use crate::monitoring::send;
+use crate::screen::report;
 
 /// Made before the command runs.
 #[derive(Debug)]

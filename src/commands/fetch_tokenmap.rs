@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::{existing_name, no_such_backup};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::listing;
 use crate::model::pyjson;
 use crate::model::tokenmap::TokenmapEntry;
+use crate::screen::output::Output;
 
 /// Prints the hosts of a backup and their tokens
 #[derive(Debug, Args)]

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::global::GlobalArgs;
 use crate::cassandra::{installed, tls};
-use crate::cli::args::GlobalArgs;
-use crate::cli::output::Output;
-use crate::cli::progress::Screen;
-use crate::cli::terminal;
 use crate::doctor::node::YAML;
 use crate::doctor::report::{Finding, State, documents, table};
 use crate::init::ask::Questions;
 use crate::init::template::Setting;
 use crate::init::{self, Written};
 use crate::model::look::Look;
+use crate::screen::output::Output;
+use crate::screen::progress::Screen;
+use crate::screen::terminal;
 
 /// Writes a medusa.ini for this machine, with every key explained
 ///

@@ -3,7 +3,6 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::look::Tone;
@@ -11,6 +10,7 @@ use crate::model::names::Fqdn;
 use crate::model::nearest::did_you_mean;
 use crate::model::table::{Column, Table};
 use crate::model::units::time;
+use crate::screen::output::Output;
 use crate::storage::lease::{Found, Terms};
 
 /// Shows which processes work on backups right now

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::Value;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::listing::contents::{contents, failure};
@@ -15,6 +14,7 @@ use crate::model::backups::ClusterBackup;
 use crate::model::names::Fqdn;
 use crate::model::nearest::did_you_mean;
 use crate::model::units::Zone;
+use crate::screen::output::Output;
 
 /// Lists backups
 #[derive(Debug, Args)]

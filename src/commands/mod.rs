@@ -1,8 +1,10 @@
-//! One thin file per command: its arguments, and how they become an operation.
+//! A thin file for each command, called as the command is: its arguments, and how they become an operation. Beside them
+//! what commands share: who is told of the end (`ending`), the rights and the priority of the process (`elevate`, `priority`).
 
 pub mod backup_cluster;
 pub mod backup_node;
 pub mod build_index;
+pub mod command;
 pub mod completions;
 pub mod config;
 pub mod delete_backup;
@@ -11,10 +13,12 @@ pub mod download;
 pub mod elevate;
 mod ending;
 pub mod fetch_tokenmap;
-pub mod get_last_complete;
+pub mod get_last_complete_cluster_backup;
+pub mod global;
 pub mod init;
 pub mod leases;
 pub mod list_backups;
+pub mod man_pages;
 pub mod priority;
 pub mod purge;
 pub mod purge_decommissioned;
@@ -28,10 +32,10 @@ pub mod verify;
 
 use std::sync::Arc;
 
+use self::command::Command;
 use self::doctor::DoctorArgs;
 use self::ending::Ending;
-use crate::cli::args::{Command, GlobalArgs};
-use crate::cli::output::Output;
+use self::global::GlobalArgs;
 use crate::config::Config;
 use crate::config::forward::Forward;
 use crate::context::Context;
@@ -41,13 +45,19 @@ use crate::listing::suggest;
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Monitor;
 use crate::monitoring::run::Facts;
+use crate::screen::output::Output;
 
-/// Commands that need no configuration. `None` for the others.
-pub fn run_without_config(command: &Command, global: &GlobalArgs, output: &Output) -> Option<anyhow::Result<()>> {
+/// Commands that need no configuration. `None` for the others. `program`: the definition of the command line.
+pub fn run_without_config(
+    command: &Command,
+    global: &GlobalArgs,
+    program: impl FnOnce() -> clap::Command,
+    output: &Output,
+) -> Option<anyhow::Result<()>> {
     match command {
         Command::Init(args) => Some(args.run(global, output)),
-        Command::Completions(args) => Some(args.run(output)),
-        Command::ManPages(args) => Some(args.run()),
+        Command::Completions(args) => Some(args.run(program(), output)),
+        Command::ManPages(args) => Some(args.run(program())),
         _ => None,
     }
 }

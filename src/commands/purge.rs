@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::config::Retention;
 use crate::context::Context;
 use crate::error::one_line;
@@ -15,6 +14,7 @@ use crate::monitoring::run::Facts;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions, purge_node};
+use crate::screen::output::Output;
 use crate::storage::StorageError;
 
 /// Deletes old backups and what no backup needs any more
@@ -63,7 +63,7 @@ impl PurgeArgs {
             suggest::warn_of_unknown_node(&context.storage, &context.fqdn).await;
         }
         let report = purge(context, &bucket, nodes, BTreeMap::new(), &options).await?;
-        tell(&report, *output, facts)
+        tell(context, &report, *output, facts)
     }
 
     fn retention(&self, context: &Context) -> Retention {
@@ -116,8 +116,8 @@ pub(super) async fn purge(
 }
 
 /// Tells what became of the nodes.
-pub(super) fn tell(report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
+pub(super) fn tell(context: &Context, report: &PurgeReport, output: Output, facts: &mut Facts) -> anyhow::Result<()> {
     *facts = Facts::Purge(report.facts());
-    output.print(|look| report.text(look), || report.json())?;
+    output.print(|look| report.text(look, context.storage.location()), || report.json())?;
     report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::purge::{purge, tell};
 use crate::cassandra::facts;
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::Fqdn;
@@ -17,6 +16,7 @@ use crate::purge::decommissioned::standing;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
 use crate::purge::{Bucket, PurgeOptions};
+use crate::screen::output::Output;
 
 /// Deletes the backups of nodes that are no longer in the cluster
 ///
@@ -66,7 +66,7 @@ impl PurgeDecommissionedArgs {
         let policy = Policy { retention, allow_last: self.allow_last, decommissioned: true };
         let options = PurgeOptions { policy, dry_run: self.dry_run };
         let report = purge(context, &bucket, standing.decommissioned, standing.doubtful, &options).await?;
-        tell(&report, *output, facts)
+        tell(context, &report, *output, facts)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::listing::contents::failure;
 use crate::listing::last::LastBackups;
 use crate::listing::suggest;
 use crate::monitor::Amount;
 use crate::monitoring::run::{Facts, Latest, Report};
+use crate::screen::output::Output;
 
 /// Says what was backed up last, by this node and by all nodes
 #[derive(Debug, Args)]

@@ -6,9 +6,6 @@ use clap::Args;
 
 use super::existing_name;
 use super::selection::SelectionArgs;
-use crate::cli::output::Output;
-use crate::cli::terminal;
-use crate::cli::terminal::Terminal;
 use crate::cluster::hosts::Choice;
 use crate::cluster::restore::mapping::Method;
 use crate::cluster::restore::report::ClusterOutcome;
@@ -18,6 +15,9 @@ use crate::error::Failure;
 use crate::exec::ssh::Ssh;
 use crate::monitoring::run::Facts;
 use crate::restore::load::replication::{parse_dc_map, parse_replication};
+use crate::screen::output::Output;
+use crate::screen::terminal;
+use crate::screen::terminal::Terminal;
 
 /// Refuses what the targets would refuse; it is given on as it is.
 fn checked<T>(parse: fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<String, String> + Clone {

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::existing_name;
 use super::selection::SelectionArgs;
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::hooks;
@@ -17,6 +16,7 @@ use crate::restore::load::schema::Change;
 use crate::restore::load::{self, LoadOptions};
 use crate::restore::plan::Mode;
 use crate::restore::{self, Extent, RestoreOptions, State};
+use crate::screen::output::Output;
 
 /// Restores this node from a backup
 ///

@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{existing_name, no_such_backup};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::listing::{self, contents, render};
 use crate::model::names::BackupName;
+use crate::screen::output::Output;
 
 /// Shows how complete a backup is
 #[derive(Debug, Args)]

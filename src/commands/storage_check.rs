@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::units;
+use crate::screen::output::Output;
 use crate::storage_check::{self, Extent};
 
 /// Tries on the configured bucket everything that medusa needs, and measures it

@@ -3,12 +3,13 @@
 use clap::Args;
 
 use super::{existing_name, no_such_backup};
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::look::Look;
 use crate::model::names::Fqdn;
 use crate::model::units::counted;
 use crate::monitoring::run::Facts;
+use crate::screen::output::Output;
 use crate::verify::sample::{Sample, Share};
 use crate::verify::{self, BackupReport, Depth, NodeReport, Unknown, VerifyOptions, VerifyReport, repository};
 
@@ -65,7 +66,12 @@ impl VerifyArgs {
             (None, None) => return Err(Failure::failed("there are no backups").into()),
         };
         *facts = Facts::Verify { name: self.backup_name.clone(), problems: report.problems() };
-        let text = |look| if self.is_as_in_medusa() { report.medusa_text() } else { report.text(look) };
+        let text = |look: Look| {
+            if self.is_as_in_medusa() {
+                return report.medusa_text();
+            }
+            report.text(look) + &look.folded(&context.times(), 2)
+        };
         output.print(text, || report.json(self.all))?;
         if report.is_good() { Ok(()) } else { Err(problems(&report).into()) }
     }
@@ -78,7 +84,7 @@ impl VerifyArgs {
     async fn repository(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
         let report = context.interrupt.or(repository::check(context)).await?;
         *facts = Facts::Repository { problems: report.problems() as u64 };
-        output.print(|look| report.text(look), || report.json())?;
+        output.print(|look| report.text(look) + &look.folded(&context.times(), 2), || report.json())?;
         if report.is_good() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! How a text is laid out for who reads it: its width, its colours. Pure.
 //!
-//! Programs get whole lines without colours, which is the default. Who decides what a terminal gets is `cli::terminal`.
+//! Programs get whole lines without colours, which is the default. Who decides what a terminal gets is `screen::terminal`.
 
 /// Narrower terminals are taken for this wide.
 const NARROWEST: usize = 40;

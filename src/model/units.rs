@@ -141,6 +141,15 @@ pub fn rate(bytes: u64, duration: Duration) -> String {
     format!("{}/s", size(per_second))
 }
 
+/// Things per second: with a digit behind the point where there are few.
+pub fn per_second(things: u64, duration: Duration) -> String {
+    let tenths = u128::from(things) * 10_000 / duration.as_millis().max(1);
+    match u64::try_from(tenths).unwrap_or(u64::MAX) {
+        few @ ..100 => format!("{}.{}", few / 10, few % 10),
+        many => count(many / 10),
+    }
+}
+
 /// Reads a size from a configuration: Medusa's `50MB/s`, `20 MB`, `1024`, and the spellings that it refuses: `50mb`, `2GiB`,
 /// `1.5GB`. Units are powers of 1024, as in Medusa.
 pub fn parse_size(text: &str) -> Option<u64> {

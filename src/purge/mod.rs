@@ -30,7 +30,7 @@ use crate::listing;
 use crate::model::backups::{BackupMode, ClusterBackup};
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::counted;
-use crate::monitor::Amount;
+use crate::monitor::{Amount, Counters};
 use crate::storage::backups::MetaState;
 use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, SummaryEntry};
 use crate::storage::lease::{Lease, Work};
@@ -237,12 +237,13 @@ impl Bucket {
 
 impl NodePlan {
     pub async fn gather(
-        storage: &Storage,
+        context: &Context,
         bucket: &Bucket,
         fqdn: &Fqdn,
         policy: &Policy,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
+        let storage = &context.storage;
         let seen = storage.backup_folders(fqdn).await?;
         let without_lease = without_lease(storage, &seen, now.timestamp()).await?;
         let mut backups = judge(bucket, &seen, &without_lease, policy, now.timestamp());
@@ -251,13 +252,16 @@ impl NodePlan {
             refusals.push(format!("backup {hidden} exists, and the listing does not show it: the storage is behind"));
         }
         let mut unread = names_of_manifests(bucket, fqdn, &seen);
+        // Those of backups that go are read only if somebody needs them.
+        let will_be_read = |name: &&BackupName| backups.iter().all(|backup| backup.name != **name || !backup.goes());
+        let reading = context.monitor.count("manifests", unread.iter().filter(will_be_read).count());
         loop {
             let goes: BTreeSet<_> = backups.iter().filter(|backup| backup.goes()).map(|backup| &backup.name).collect();
             let (later, stay): (BTreeSet<_>, BTreeSet<_>) = unread.into_iter().partition(|name| goes.contains(name));
             if stay.is_empty() {
                 break;
             }
-            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named).await?);
+            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named, &reading.counters).await?);
             // One that stays because of what was read brings its own manifest along.
             for backup in backups.iter_mut().filter(|backup| backup.goes()) {
                 if let Some(other) = named.in_folder_of(&backup.name) {
@@ -266,6 +270,8 @@ impl NodePlan {
             }
             unread = later;
         }
+        // One bar at a time.
+        drop(reading);
         for backup in backups.iter_mut().filter(|backup| backup.goes()) {
             backup.amount = DeletePlan::gather(storage, &backup.name, fqdn).await?.amount;
         }
@@ -416,6 +422,7 @@ async fn read_manifests(
     fqdn: &Fqdn,
     backups: &BTreeSet<BackupName>,
     named: &mut Named,
+    counters: &Counters,
 ) -> anyhow::Result<Vec<String>> {
     let mut refusals = Vec::new();
     for name in backups {
@@ -440,6 +447,7 @@ async fn read_manifests(
             }
             Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
         }
+        counters.add_file();
     }
     Ok(refusals)
 }
@@ -562,7 +570,7 @@ pub async fn purge_node(
 ) -> anyhow::Result<NodeOutcome> {
     let begin = Instant::now();
     hold(context, fqdn, Work::Purge, options.dry_run, async |hold| {
-        let plan = NodePlan::gather(&context.storage, bucket, fqdn, &options.policy, hold.now);
+        let plan = NodePlan::gather(context, bucket, fqdn, &options.policy, hold.now);
         let plan = context.interrupt.or(plan).await?;
         let (stay, all) = (plan.backups.len() - plan.goes().count(), counted(plan.backups.len() as u64, "backup"));
         context.monitor.step("read", &format!("{fqdn}: {stay} of {all} stay"), begin.elapsed());

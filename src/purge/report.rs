@@ -1,6 +1,5 @@
 //! What a purge says: what it did, or would do, to every backup and every class of objects.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,11 +35,12 @@ pub struct PurgeReport {
 }
 
 impl PurgeReport {
-    pub fn text(&self, look: Look) -> String {
+    pub fn text(&self, look: Look, location: &str) -> String {
         let mut text: String = self.nodes.iter().map(|node| self.node_text(node, look)).collect();
         let all = self.deleted();
         if !self.dry_run {
-            let _ = writeln!(text, "purged {} ({})", counted(all.files, "object"), size(all.bytes));
+            let purged = format!("purged {} ({})", counted(all.files, "object"), size(all.bytes));
+            text.push_str(&look.folded(&format!("{purged} in {location}"), 2));
             text.push_str(&look.folded(&span(Zone::chosen(), self.began, self.took), 2));
         }
         text

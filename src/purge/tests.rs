@@ -1,6 +1,6 @@
 //! Purges of buckets that are made up.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{Local, TimeDelta};
@@ -10,6 +10,7 @@ use super::made::{Hook, Made, TABLE, denied, nothing};
 use super::*;
 use crate::config::Retention;
 use crate::model::look::Look;
+use crate::monitor::{Monitor, Transfer};
 
 /// Keeps the newest `count`, with a grace period of 10 days.
 fn newest(count: u64) -> PurgeOptions {
@@ -30,6 +31,36 @@ async fn purge(context: &Context, options: PurgeOptions) -> NodeOutcome {
 
 fn gone(outcome: &NodeOutcome) -> Vec<&str> {
     outcome.plan.goes().map(|backup| backup.name.as_str()).collect()
+}
+
+/// Keeps what is shown, and how far it came.
+#[derive(Debug, Default)]
+struct Shown(Mutex<Vec<(&'static str, Amount, Arc<Counters>)>>);
+
+impl Monitor for Shown {
+    fn title(&self, _: &str) {}
+    fn step(&self, _: &str, _: &str, _: Duration) {}
+    fn transfer(&self, label: &'static str, total: Amount) -> Transfer {
+        let counters = Arc::<Counters>::default();
+        self.0.lock().unwrap().push((label, total, Arc::clone(&counters)));
+        Transfer::new(counters, || ())
+    }
+    fn problem(&self, _: &str) {}
+}
+
+#[tokio::test]
+async fn the_manifests_that_are_read_are_counted() {
+    let made = Made::new();
+    for (name, days) in [("b1", 30), ("b2", 20), ("b3", 15), ("b4", 12)] {
+        made.backup(name, days, &[]);
+    }
+    let shown = Arc::new(Shown::default());
+    let context = Context { monitor: Arc::clone(&shown) as Arc<dyn Monitor>, ..made.context().await };
+    purge(&context, newest(3)).await;
+    let shown = shown.0.lock().unwrap();
+    let (_, total, counters) = shown.iter().find(|(label, ..)| *label == "manifests").unwrap();
+    // Of the one that goes nothing is read.
+    assert_eq!((total.files, counters.amount().files), (3, 3));
 }
 
 #[tokio::test]
@@ -378,7 +409,7 @@ async fn without_permission_nothing_is_called_deleted_and_the_purge_failed() {
         failed: Vec::new(),
         storage_failures: 0,
     };
-    let text = report.text(Look::default());
+    let text = report.text(Look::default(), "/backups/prod");
     assert!(text.starts_with("kept 3, deleted 0 backups of n1\n"), "{text}");
     assert!(!text.contains("  deleted ") && text.contains("  left "), "{text}");
     assert_eq!(report.json()["nodes"][0]["backups"][0]["action"], "left");
@@ -406,7 +437,7 @@ async fn the_report_explains_every_class_of_objects() {
         failed: Vec::new(),
         storage_failures: 0,
     };
-    let text = report.text(Look::default());
+    let text = report.text(Look::default(), "/backups/prod");
     let lines: Vec<_> = text
         .lines()
         .map(|line| {

@@ -13,6 +13,7 @@ pub mod fit;
 pub mod gather;
 pub mod journal;
 pub mod load;
+pub mod moves;
 pub mod place;
 pub mod plan;
 pub mod select;
@@ -359,7 +360,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
         was_running: ran_then || service.is_running(),
         run: options.run.clone(),
     };
-    journal::make_as_its_parent(&folder)?;
+    moves::make_as_its_parent(&folder)?;
     journal.write(&folder)?;
     let staged = context.interrupt.or(stage(context, &plan, are_staged)).await;
     let staged = staged.map_err(|error| not_staged(error, &folder))?;

@@ -86,9 +86,9 @@ pub struct RestorePlan {
     pub stop_command: String,
     pub start_command: String,
     pub endpoint: String,
-    /// What the person should know.
     /// The release of Cassandra that runs here and was compared with that of the backup.
     pub cassandra: Option<String>,
+    /// What the person should know.
     pub notes: Vec<String>,
 }
 

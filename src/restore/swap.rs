@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use fs_err as fs;
 
-use super::journal::{FOLDER, Journal, Move, Phase, Purpose, Rewrite, is_left_alone};
+use super::journal::{FOLDER, Journal, Phase, Rewrite, is_left_alone};
+use super::moves::{Move, Purpose};
 use super::plan::{Directory, RestorePlan};
 use super::{Extent, RestoreOptions};
 use crate::cassandra::naming::first_address;

@@ -64,6 +64,7 @@ pub(super) async fn check(
 ) -> anyhow::Result<Checked> {
     let mut reports: Vec<_> = backups.iter().map(|_| NodeReport::new(fqdn)).collect();
     let mut expected = Expected::default();
+    let reading = context.monitor.count("manifests", backups.len());
     for (index, (backup, report)) in backups.iter().zip(&mut reports).enumerate() {
         match context.interrupt.or(look_at_meta(&context.storage, backup, report)).await {
             Ok(Some(manifest)) => {
@@ -73,7 +74,9 @@ pub(super) async fn check(
             Ok(None) => {}
             Err(error) => not_checked(context, report, &error)?,
         }
+        reading.counters.add_file();
     }
+    drop(reading);
     let mut read = Amount::default();
     if let Err(error) = compare_with_listings(context, fqdn, backups, &mut expected, &mut reports).await {
         for report in &mut reports {

@@ -1,9 +1,12 @@
 //! Makes the buckets in `tests/data/buckets`: what this version and cassandra-medusa 0.31.0 store of one keyspace of a real
-//! Cassandra. Every later version must be able to read them, so they are made once for a version and then stay as they are:
+//! Cassandra. Every later version must be able to read them, so they are made once and then stay as they are:
 //!
 //! ```text
 //! cargo build && cargo run --example make-buckets
 //! ```
+//!
+//! Ours is `ours-VERSION`, and `ours-VERSION-2` and so on where the format changed again before the version did. That of
+//! cassandra-medusa is made only where it is missing.
 //!
 //! Beside each bucket (`bucket.tar.gz`), `expected.json` has the rows and the hashes of the files, taken from Cassandra and not from the bucket.
 //! Only the snapshots of that keyspace are handed to the programs, so that the buckets stay small.
@@ -34,13 +37,18 @@ const QUESTIONS: [&str; 4] = [
 fn main() {
     let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("medusa");
     let node = Node::start(Options { address: Some(FQDN.into()), ..Options::new(Release::V5_0) });
-    let ours = format!("ours-{}", env!("CARGO_PKG_VERSION"));
-    let writers = [(ours.as_str(), false), ("medusa-0.31.0", true)];
-    let medusas = writers.map(|_| {
+    let target = lab::project().join("tests/data/buckets");
+    let mut writers = vec![(free_name(&target), false)];
+    let of_medusa = "medusa-0.31.0".to_owned();
+    if !target.join(&of_medusa).exists() {
+        writers.push((of_medusa, true));
+    }
+    let made = |_| {
         let mut medusa = Medusa::new(&binary, &node);
         hand_over_snapshots_only(&mut medusa, &node);
         medusa
-    });
+    };
+    let medusas: Vec<_> = writers.iter().map(made).collect();
     let mut expected = Map::new();
     let session = node.session();
     session.run(
@@ -67,20 +75,17 @@ fn main() {
         node.nodetool(&["snapshot", "-t", name, "shop"]);
         let rows: Map<_, _> = QUESTIONS.iter().map(|query| ((*query).to_owned(), json!(session.rows(query)))).collect();
         expected.insert((*name).to_owned(), json!({ "rows": rows, "files": files(&node, name) }));
-        for (medusa, (_, is_peer)) in medusas.iter().zip(writers) {
+        for (medusa, (_, is_peer)) in medusas.iter().zip(&writers) {
             run(Command::new("cp").arg("-a").arg(node.path("data/shop")).arg(medusa.folder.path().join("data")));
             let arguments =
                 ["backup-node", "--backup-name", name, "--mode", mode, "--use-existing-snapshot", "--keep-snapshot"];
-            let run = if is_peer { medusa.peer_ok(&arguments) } else { medusa.ok(&arguments) };
+            let run = if *is_peer { medusa.peer_ok(&arguments) } else { medusa.ok(&arguments) };
             println!("{run}");
         }
     }
-    let target = lab::project().join("tests/data/buckets");
-    std::fs::create_dir_all(&target).unwrap();
     let document = json!({ "fqdn": FQDN, "keyspace": "shop", "backups": expected });
-    for (medusa, (name, _)) in medusas.iter().zip(writers) {
+    for (medusa, (name, _)) in medusas.iter().zip(&writers) {
         let folder = target.join(name);
-        assert!(!folder.exists(), "{} is there: buckets of a version stay as they are", folder.display());
         std::fs::create_dir_all(&folder).unwrap();
         // Packed: most of it is the schema of Cassandra's own keyspaces, again and again.
         let archive = folder.join("bucket.tar.gz");
@@ -89,6 +94,13 @@ fn main() {
         let bytes: usize = lab::tree(&folder).values().map(Vec::len).sum();
         println!("{}: {} KiB", folder.display(), bytes >> 10);
     }
+}
+
+/// The next name of a bucket of ours.
+fn free_name(folder: &Path) -> String {
+    let version = format!("ours-{}", env!("CARGO_PKG_VERSION"));
+    let further = (2..).map(|number| format!("{version}-{number}"));
+    std::iter::once(version.clone()).chain(further).find(|name| !folder.join(name).exists()).unwrap()
 }
 
 fn run(command: &mut Command) {

@@ -1,5 +1,5 @@
 //! The documentation is true where a program can tell: generated pages are those of this version, links and paths lead
-//! somewhere, commands are understood, and the start of the README brings rows back.
+//! somewhere, commands are understood, configurations are accepted. That commands do what is said: `doc_commands.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -11,8 +11,6 @@ use medusa::cli::args::{Cli, with_long_options};
 
 use crate::lab::project;
 use crate::pages;
-use crate::partial_restore::shared;
-use crate::support::{self, medusa};
 
 #[test]
 fn generated_pages_are_up_to_date() {
@@ -25,14 +23,18 @@ fn generated_pages_are_up_to_date() {
 }
 
 /// A page of the repository.
-struct Page {
+pub struct Page {
     path: PathBuf,
     text: String,
 }
 
 impl Page {
+    pub fn read(path: PathBuf) -> Self {
+        Self { text: std::fs::read_to_string(&path).unwrap(), path }
+    }
+
     /// Lines with their numbers, and whether they stand in a block of code.
-    fn lines(&self) -> impl Iterator<Item = (usize, bool, &str)> {
+    pub fn lines(&self) -> impl Iterator<Item = (usize, bool, &str)> {
         let mut in_code = false;
         self.text.lines().enumerate().map(move |(number, line)| {
             let is_fence = line.trim_start().starts_with("```");
@@ -41,7 +43,7 @@ impl Page {
         })
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.path.strip_prefix(project()).unwrap_or(&self.path).display().to_string()
     }
 
@@ -72,7 +74,7 @@ fn without_targets(line: &str) -> String {
 }
 
 /// Every page of the repository.
-fn markdown() -> Vec<Page> {
+pub fn markdown() -> Vec<Page> {
     pages_below(&project())
 }
 
@@ -84,7 +86,7 @@ fn pages_below(folder: &Path) -> Vec<Page> {
     let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(is_ours);
     let paths =
         entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let pages: Vec<_> = paths.map(|path| Page { text: std::fs::read_to_string(&path).unwrap(), path }).collect();
+    let pages: Vec<_> = paths.map(Page::read).collect();
     assert!(pages.len() > 15, "{} pages", pages.len());
     pages
 }
@@ -161,7 +163,7 @@ fn is_path(text: &str) -> bool {
 }
 
 /// The words of a command of ours in a line of code: `$ medusa …`, `sudo -u cassandra medusa …`, `sudo medusa …`, without what follows it.
-fn command(line: &str) -> Option<Vec<String>> {
+pub fn command(line: &str) -> Option<Vec<String>> {
     let line = line.trim_start();
     let line = line.strip_prefix("$ ").unwrap_or(line);
     let line = ["sudo -u cassandra ", "sudo "].iter().find_map(|user| line.strip_prefix(user)).unwrap_or(line);
@@ -207,89 +209,6 @@ fn every_command_is_understood() {
     }
     assert!(seen > 80, "{seen} commands");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// The blocks of code of a chapter, by language, in their order.
-fn blocks(page: &str, chapter: &str) -> Vec<(String, String)> {
-    let path = project().join(page);
-    let page = Page { text: std::fs::read_to_string(&path).unwrap(), path };
-    let chapter = format!("## {chapter}");
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    let lines = page.lines().skip_while(|(_, _, line)| *line != chapter).skip(1);
-    for (_, in_code, line) in lines.take_while(|(_, in_code, line)| *in_code || !line.starts_with("## ")) {
-        if let Some(language) = line.strip_prefix("```").filter(|_| in_code) {
-            blocks.push((language.to_owned(), String::new()));
-        } else if let Some((_, text)) = blocks.last_mut().filter(|_| in_code) {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    blocks.retain(|(_, text)| !text.is_empty());
-    assert!(!blocks.is_empty(), "{chapter} has no blocks of code");
-    blocks
-}
-
-/// The commands of a chapter, without the name of the program. Those of a cluster are run by the tests of clusters.
-fn commands(page: &str, chapter: &str) -> Vec<Vec<String>> {
-    let blocks = blocks(page, chapter);
-    let commands = blocks.iter().flat_map(|(_, text)| text.lines()).filter_map(command);
-    let commands = commands.map(|words| words[1..].to_vec());
-    commands.filter(|words| !["backup-cluster", "restore-cluster"].contains(&words[0].as_str())).collect()
-}
-
-/// The README's `medusa.ini`, with the places of the lab in it, and its commands, on a node with the README's table. Then those
-/// of the guide.
-#[test]
-fn the_first_five_minutes_end_with_the_rows_back() {
-    const START: (&str, &str) = ("README.md", "Five minutes");
-    shared(|node| {
-        let mut medusa = medusa(node);
-        let session = node.session();
-        session.run(
-            "CREATE KEYSPACE shop WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}
-             CREATE TABLE shop.orders (id int PRIMARY KEY, v text)",
-        );
-        for id in 0..20 {
-            session.query(&format!("INSERT INTO shop.orders (id, v) VALUES ({id}, 'v{id}')"));
-        }
-        let rows = session.rows("SELECT * FROM shop.orders");
-        drop(session);
-        let ini = blocks(START.0, START.1).into_iter().find(|(language, _)| language == "ini").unwrap().1;
-        let keys: BTreeMap<_, _> = ini.lines().filter_map(|line| line.split_once(" = ")).collect();
-        // In the place of these the lab has the paths of its node.
-        let of_node = ["base_path", "config_file", "stop_cmd", "start_cmd"];
-        for key in of_node {
-            assert!(keys.contains_key(key), "{key} is not in the README's medusa.ini");
-        }
-        for (key, value) in keys.iter().filter(|(key, _)| !of_node.contains(key)) {
-            medusa.set("storage", key, value);
-        }
-        // In the README the bucket is a folder of the user that backs up, and everything else is done as that user.
-        let folder = format!("{}/{}", keys["base_path"], keys["bucket_name"]);
-        let texts: String = blocks(START.0, START.1).into_iter().map(|(_, text)| text).collect();
-        assert!(texts.contains(&format!("install -d -m 0750 -o cassandra -g cassandra {folder}\n")), "{texts}");
-        std::fs::create_dir_all(medusa.bucket()).unwrap();
-        let mut restored = 0;
-        let guide = ["Back up one node", "Look", "Restore", "Delete"].map(|chapter| ("docs/guide.md", chapter));
-        for (page, chapter) in std::iter::once(START).chain(guide) {
-            for words in commands(page, chapter) {
-                let is_dry = words.iter().any(|word| word == "--dry-run");
-                let brings_back = words[0] == "restore-node";
-                if brings_back && is_dry {
-                    node.session().query("TRUNCATE shop.orders");
-                }
-                let words: Vec<&str> = words.iter().map(String::as_str).collect();
-                medusa.ok(&words);
-                if brings_back && !is_dry {
-                    restored += 1;
-                    assert_eq!(node.session().rows("SELECT * FROM shop.orders"), rows, "{page}: {words:?}");
-                }
-            }
-        }
-        assert_eq!(restored, 2, "the README and the guide bring the table back");
-        node.session().run("DROP KEYSPACE shop");
-        assert_eq!(support::left_by_restores(node), BTreeSet::new());
-    });
 }
 
 /// The smallest configurations of the pages can be loaded.

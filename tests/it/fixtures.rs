@@ -13,7 +13,7 @@ use crate::lab::{project, scratch, tree};
 use crate::made;
 use crate::support::{listed, node};
 
-/// The folders of the buckets. There is one of Medusa, and one of each version of ours that changed the format.
+/// The folders of the buckets. There is one of Medusa, and one for each change of our format.
 fn buckets() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(project().join("tests/data/buckets")).unwrap();
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -159,7 +159,8 @@ fn quiet_runs_say_how_they_ended_and_nothing_else() {
     let medusa = medusa(node);
     let quiet = medusa.ok(&["backup-node", "--backup-name", "b1", "--quiet"]);
     assert_eq!(quiet.stderr, "");
-    assert!(quiet.stdout.starts_with(&format!("b1 complete on {}\n", node.address)), "{quiet}");
+    let begin = format!("b1 complete on {} in {}\n", node.address, medusa.bucket().display());
+    assert!(quiet.stdout.starts_with(&begin), "{quiet}");
     let screen = on_terminal(&medusa, &["-q", "backup-node", "--backup-name", "b2"]).expect_code(0);
     assert!(
         screen.stdout.contains("b2 \x1b[32mcomplete\x1b[0m on ") && !screen.stdout.contains("snapshot "),
@@ -172,6 +173,32 @@ fn quiet_runs_say_how_they_ended_and_nothing_else() {
     for words in [["-q", "-v", "list-backups"], ["-v", "list-backups", "--quiet"]] {
         assert_fails(&medusa.run(&words), 2, &["'--quiet' cannot be used with '--verbosity"]);
     }
+}
+
+/// What a person pastes into a ticket says when it was, of which bucket.
+#[test]
+fn summaries_say_when_and_where() {
+    let medusa = made::medusa();
+    let object = made::object("127.0.0.1", "nb-1-big-Data.db", "content");
+    made::backup(&medusa.bucket(), "127.0.0.1", "b1", &["127.0.0.1"], &[object]);
+    let target = medusa.folder.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    let (bucket, target) = (medusa.bucket().display().to_string(), target.display().to_string());
+    let download = ["download", "--backup-name", "b1", "--download-destination", &target];
+    for words in
+        [&["verify", "--backup-name", "b1", "--read-data"][..], &["verify", "--repository"], &download, &["purge"]]
+    {
+        let run = medusa.ok(words);
+        let last = run.stdout.lines().last().unwrap();
+        assert!(last.starts_with("started 20") && last.contains(", finished ") && last.ends_with(" s)"), "{run}");
+        assert!(words != ["purge"] || run.stdout.contains(&format!("purged 0 objects (0 B) in {bucket}\n")), "{run}");
+        assert!(words != download || run.stdout.contains(": 1 file, 7 B\n"), "{run}");
+    }
+    let plan = medusa.ok(&[&download[..], &["--dry-run"]].concat());
+    assert_eq!(plan.stdout.lines().count(), 1, "{plan}");
+    // That of cassandra-medusa stays as it is.
+    let text = medusa.ok(&["verify", "--backup-name", "b1"]).stdout;
+    assert_eq!(text, "Validating b1 ...\n- Completion: OK!\n- Manifest validated: OK!!\n");
 }
 
 #[test]
@@ -299,7 +326,7 @@ fn stdout_is_the_result_and_nothing_else() {
     let (name, table, target) = (["--backup-name", "b1"], format!("{keyspace}.t"), target.display().to_string());
 
     let summary = medusa.ok(&["-vv", "backup-node", "--backup-name", "b0"]);
-    let begin = format!("b0 complete on {}\n", node.address);
+    let begin = format!("b0 complete on {} in {}\n", node.address, medusa.bucket().display());
     assert!(summary.stdout.starts_with(&begin), "{summary}");
     for part in
         [" files, ", " uploaded (", " already stored\n", "  started ", ", finished ", "every uploaded byte hashed"]

@@ -52,7 +52,7 @@ const CASES: [Case; 19] = [
 fn what_endangers_or_hides_a_backup_is_a_problem_and_the_rest_is_a_note() {
     let clean = two_nodes().ok(&["verify", "--repository"]).stdout;
     let expected = "   2 nodes, 4 finished backups of nodes, 4 objects, 22 B\nNo backup is endangered or hidden.\n";
-    assert!(clean.ends_with(expected), "{clean}");
+    assert!(clean.contains(&format!("{expected}started ")), "{clean}");
     for (key, content, code, said, mend) in CASES {
         let medusa = two_nodes();
         match content {

@@ -157,7 +157,9 @@ fn the_runbook_brings_everything_back() {
     create(&session);
     let then = contents(&session);
     let jobs = ring.temporary();
-    ring.medusa.ok(&["backup-cluster", "--backup-name", "nightly-1", "--temp-dir", &jobs]);
+    let backup = crate::doc_commands::backup_of_the_cluster();
+    let backup: Vec<&str> = backup.iter().map(String::as_str).chain(["--temp-dir", &jobs]).collect();
+    ring.medusa.ok(&backup);
     let mut lab = Lab { chapters: chapters(), ring, then };
 
     lab.follow("Before anything else", None, &[]);

@@ -99,7 +99,7 @@ impl ClusterOutcome {
         self.hosts.iter().filter(|host| host.state == state).collect()
     }
 
-    pub fn text(&self, look: Look) -> String {
+    pub fn text(&self, look: Look, location: &str) -> String {
         let complete = self.hosts.len() - self.with(State::Failed).len();
         let mut text = format!("{}   {complete} of {} complete\n", self.name, counted(self.hosts.len() as u64, "node"));
         let mut table = Table::new(&[
@@ -128,6 +128,7 @@ impl ClusterOutcome {
             text.push_str(&format!("  snapshots were taken within {seconds:.1} s of each other\n"));
         }
         text.push_str(&look.folded(&format!("  {}", span(Zone::chosen(), self.began, self.took)), 4));
+        text.push_str(&look.folded(&format!("  stored in {location}"), 4));
         for note in &self.notes {
             text.push_str(&look.folded(&format!("  note: {note}"), 4));
         }
@@ -238,7 +239,11 @@ nightly-0412   2 of 3 nodes complete
   10.0.0.15   complete before        –          –      –
   snapshots were taken within 1.9 s of each other
   started ";
-        assert!(outcome.text(Look::default()).starts_with(expected), "{}", outcome.text(Look::default()));
+        assert!(
+            outcome.text(Look::default(), "/backups/prod").starts_with(expected),
+            "{}",
+            outcome.text(Look::default(), "/backups/prod")
+        );
         let failure = outcome.failure().unwrap();
         assert_eq!(failure.kind.exit_code(), 3);
         assert_eq!(
@@ -253,7 +258,7 @@ nightly-0412   2 of 3 nodes complete
         let mut hosts: Vec<_> = (0..179).map(|i| complete(&name(i))).collect();
         let why = "nodetool: snapshot: java.io.IOException: no space left on device, while flushing shop.orders";
         hosts.push(HostOutcome::failed(&name(179), why, Duration::from_secs(31)));
-        let text = outcome(hosts).text(Look::wide(Some(80)));
+        let text = outcome(hosts).text(Look::wide(Some(80)), "/backups/prod");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.lines().count() < 180 * 2 + 10, "{text}");
         assert!(text.contains(&format!("{}    complete   38.1 GiB   2:47\n    files 31,870\n", name(0))), "{text}");

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::logging::FILE;
 use super::terminal::{Terminal, harmless};
 use crate::model::look::{Look, Tone};
-use crate::model::units::{clock, count, rate, size, took};
+use crate::model::units::{clock, count, per_second, rate, size, took};
 use crate::monitor::{Amount, Counters, Monitor, Transfer};
 
 /// Between two lines where there is no terminal.
@@ -216,6 +216,7 @@ impl State {
         if self.total.bytes == 0 {
             parts.push(("amount", counted("")));
             parts.push(("percent", format!("{percent}%")));
+            parts.push(("rate", format!("{}/s", per_second(self.done.files, self.elapsed))));
         } else {
             parts.push(("amount", format!("{}/{}", size(self.done.bytes), size(self.total.bytes))));
             parts.push(("percent", format!("{percent}%")));
@@ -268,7 +269,8 @@ mod tests {
         let half = state((1, 50 << 20), (1204, 100 << 20));
         assert_eq!(half.line(), "50.0 MiB/100.0 MiB 50% 1/1,204 files 5.0 MiB/s 0:10 left");
         assert_eq!(state((0, 0), (3, 9)).line(), "0 B/9 B 0% 0/3 files 0 B/s");
-        assert_eq!(state((12, 0), (180, 0)).line(), "12/180 6% 2:20 left");
+        assert_eq!(state((12, 0), (180, 0)).line(), "12/180 6% 1.2/s 2:20 left");
+        assert_eq!(state((1200, 0), (1800, 0)).line(), "1,200/1,800 66% 120/s 0:05 left");
         assert_eq!(state((4, 10), (3, 9)).line(), "10 B/9 B 100% 4/3 files 1 B/s 0:00 left");
     }
 

@@ -3,13 +3,23 @@
 use std::io::{self, BufRead as _, Write as _};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use serde_json::Value;
 
-use super::args::Format;
 use super::terminal::Terminal;
 use crate::interrupt::Interrupt;
 use crate::model::look::Look;
 use crate::model::pyjson;
+
+/// What stdout gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    /// For people, as cassandra-medusa prints it
+    Text,
+    /// One JSON document
+    Json,
+}
 
 /// Prints a command's result as text or as one JSON document.
 #[derive(Debug, Clone, Copy)]

@@ -3,15 +3,15 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::output::Output;
 use crate::context::Context;
 use crate::listing;
+use crate::screen::output::Output;
 
 /// Prints the name of the latest complete backup of the cluster
 #[derive(Debug, Args)]
-pub struct GetLastCompleteArgs {}
+pub struct GetLastCompleteClusterBackupArgs {}
 
-impl GetLastCompleteArgs {
+impl GetLastCompleteClusterBackupArgs {
     pub async fn run(&self, context: &Context, output: &Output) -> anyhow::Result<()> {
         let latest = context.interrupt.or(listing::latest_complete(&context.storage)).await?;
         let name = latest.as_ref().map(|backup| backup.name.as_str());

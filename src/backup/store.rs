@@ -454,8 +454,11 @@ struct Seen {
     changed: Vec<String>,
 }
 
+/// What a run says that finds its work done.
+pub const EXISTS: &str = "already exists; it was finished";
+
 pub(super) fn exists_already(backup: &NodeBackup) -> Failure {
     let at = units::time(backup.finished.unwrap_or_default());
-    Failure::failed(format!("backup {} of {} already exists; it was finished {at}", backup.name, backup.fqdn))
+    Failure::failed(format!("backup {} of {} {EXISTS} {at}", backup.name, backup.fqdn))
         .hint("take another --backup-name, or delete it first with medusa delete-backup")
 }

@@ -7,19 +7,21 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::secret;
 
 /// What is kept of each output: the last bytes.
 const KEPT: usize = 256 << 10;
 
-/// How long output may still arrive after the program has ended.
+/// How long output of its children may still arrive after the program has ended.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// A program with its arguments, none of them secret.
@@ -127,8 +129,7 @@ impl Invocation {
             .spawn()
             .map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        let (stdout, reading_stdout) = Tail::follow(child.stdout.take());
-        let (stderr, reading_stderr) = Tail::follow(child.stderr.take());
+        let (stdout, stderr) = (Tail::follow(child.stdout.take()), Tail::follow(child.stderr.take()));
         let mut bound = Group(group.filter(|_| self.is_bound));
         let Ok(status) = timeout(deadline, child.wait()).await else {
             if let Some(group) = group {
@@ -139,13 +140,9 @@ impl Invocation {
         };
         bound.0 = None;
         let status = status.map_err(failed)?;
-        for mut reading in [reading_stdout, reading_stderr] {
-            if timeout(AFTERMATH, &mut reading).await.is_err() {
-                reading.abort();
-            }
-        }
+        let (stdout, stderr) = (stdout.end().await, stderr.end().await);
         tracing::debug!("{} ended ({status})", self.program);
-        Ok(Outcome { status, stdout: stdout.text(), stderr: stderr.text() })
+        Ok(Outcome { status, stdout, stderr })
     }
 
     /// Runs the program and takes any exit status but 0 for a failure. Returns what it printed to stdout.
@@ -165,36 +162,64 @@ impl Drop for Group {
     }
 }
 
-/// The end of what a pipe brought so far.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<Vec<u8>>>);
+/// The end of what a pipe brings, which is read in the background.
+#[derive(Debug)]
+pub(super) struct Tail {
+    kept: Arc<Mutex<Vec<u8>>>,
+    reading: JoinHandle<()>,
+    /// The program has ended.
+    ended: CancellationToken,
+}
 
 impl Tail {
-    /// Reads in the background until the pipe is closed.
-    pub(super) fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> (Self, JoinHandle<()>) {
-        let tail = Self::default();
-        let kept = tail.clone();
+    pub(super) fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
+        let (kept, ended) = (Arc::<Mutex<Vec<u8>>>::default(), CancellationToken::new());
+        let (to_keep, no_more) = (Arc::clone(&kept), ended.clone());
         let reading = tokio::spawn(async move {
             let Some(mut pipe) = pipe else { return };
             let mut buffer = vec![0; 8 << 10];
-            while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-                kept.push(&buffer[..n]);
+            loop {
+                let read = tokio::select! {
+                    read = pipe.read(&mut buffer) => read,
+                    () = no_more.cancelled() => break,
+                };
+                let Ok(n @ 1..) = read else { return };
+                keep(&to_keep, &buffer[..n]);
+            }
+            // What the program wrote is all in the pipe, even if this machine is too busy to have read it by now.
+            let mut most = KEPT;
+            while let Some(Ok(n @ 1..)) = tokio::task::unconstrained(pipe.read(&mut buffer)).now_or_never() {
+                keep(&to_keep, &buffer[..n]);
+                most = most.saturating_sub(n);
+                if most == 0 {
+                    return;
+                }
             }
         });
-        (tail, reading)
+        Self { kept, reading, ended }
     }
 
-    fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
-        if kept.len() > 2 * KEPT {
-            let surplus = kept.len() - KEPT;
-            kept.drain(..surplus);
+    /// What the program wrote that has ended, and what its children add in the next moment.
+    pub(super) async fn end(self) -> String {
+        self.end_within(AFTERMATH).await
+    }
+
+    async fn end_within(mut self, aftermath: Duration) -> String {
+        if timeout(aftermath, &mut self.reading).await.is_err() {
+            self.ended.cancel();
+            // A task that panicked has kept what it read.
+            let _ = self.reading.await;
         }
+        String::from_utf8_lossy(&self.kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
+}
 
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+fn keep(kept: &Mutex<Vec<u8>>, bytes: &[u8]) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.extend_from_slice(bytes);
+    if kept.len() > 2 * KEPT {
+        let surplus = kept.len() - KEPT;
+        kept.drain(..surplus);
     }
 }
 
@@ -273,6 +298,16 @@ mod tests {
         let outcome = shell("echo started; sleep 5 &").run(LONG).await.unwrap();
         assert_eq!(outcome.stdout, "started\n");
         assert!(begin.elapsed() < Duration::from_secs(4), "waited for the daemon");
+    }
+
+    /// On a busy machine all the time may be over before the pipe is looked at. Another process still holds it.
+    #[tokio::test]
+    async fn what_was_written_is_read_also_by_who_comes_late() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let tail = Tail::follow(Some(ours));
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"said\n").await.unwrap();
+        assert_eq!(tail.end_within(Duration::ZERO).await, "said\n");
+        drop(theirs);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use nix::sys::signal::Signal;
 
 use super::command::telling_line;
 
@@ -32,17 +33,26 @@ pub struct JobEnd {
     pub stdout: String,
     /// The last lines.
     pub stderr: String,
-    /// It was begun by an earlier coordinator.
-    pub attached: bool,
 }
 
+/// Told of a run, as if it were its last line, that an earlier coordinator has begun.
+pub const ATTACHED: &str = "goes on since an earlier run of this command";
+
 impl JobEnd {
+    /// By a signal: what it had begun may lie about.
+    pub fn is_killed(&self) -> bool {
+        self.code > 128
+    }
+
     /// The line that says why it failed, for a table.
     pub fn reason(&self) -> String {
         reported(&self.stderr)
             .or_else(|| telling_line(&self.stderr))
             .or_else(|| telling_line(&self.stdout))
-            .unwrap_or_else(|| format!("medusa ended with exit code {}", self.code))
+            .unwrap_or_else(|| match Signal::try_from(self.code - 128) {
+                Ok(signal) => format!("medusa was ended by {signal}"),
+                Err(_) => format!("medusa ended with exit code {}", self.code),
+            })
     }
 }
 
@@ -169,9 +179,8 @@ fn decoded(word: &str) -> String {
 mod tests {
     #[test]
     fn a_failure_is_told_with_its_cause_or_its_first_detail() {
-        let reason = |stderr: &str| {
-            super::JobEnd { code: 1, stdout: String::new(), stderr: stderr.to_owned(), attached: false }.reason()
-        };
+        let reason =
+            |stderr: &str| super::JobEnd { code: 1, stdout: String::new(), stderr: stderr.to_owned() }.reason();
         let report =
             "  step one\nerror: no snapshot\n  n1: x\n  caused by: nodetool failed\n  caused by: no space\nhint: y\n";
         assert_eq!(reason(report), "no snapshot: no space");
@@ -181,11 +190,17 @@ mod tests {
         );
         assert_eq!(reason("error: alone\n"), "alone");
         assert_eq!(reason("Segmentation fault\n"), "Segmentation fault");
+        let silent = |code| super::JobEnd { code, stdout: String::new(), stderr: String::new() };
+        assert_eq!(silent(137).reason(), "medusa was ended by SIGKILL");
+        assert_eq!(silent(77).reason(), "medusa ended with exit code 77");
+        assert!(silent(137).is_killed() && !silent(1).is_killed());
     }
 
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
+    use std::sync::Barrier;
 
     use super::*;
 
@@ -219,11 +234,20 @@ mod tests {
         }
 
         fn call_by(&self, shell: &str, action: Action<'_>, job: &Job) -> Vec<Answer> {
+            self.hear(shell, action, job, &|_| ())
+        }
+
+        /// Calls, and has each answer looked at as it comes.
+        fn hear(&self, shell: &str, action: Action<'_>, job: &Job, look: &dyn Fn(&Answer)) -> Vec<Answer> {
             let call = Call::new(&self.program, action, job);
-            let output = Command::new(shell).arg("-c").arg(call.command()).stdin(Stdio::null()).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-            let said = String::from_utf8(output.stdout).unwrap();
-            said.lines().filter_map(|line| call.answer(line)).filter(|answer| *answer != Answer::Alive).collect()
+            let mut command = Command::new(shell);
+            command.arg("-c").arg(call.command()).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+            let answers = lines.filter_map(|line| call.answer(&line)).inspect(|answer| look(answer));
+            let answers = answers.filter(|answer| *answer != Answer::Alive).collect();
+            assert!(child.wait().unwrap().success());
+            answers
         }
 
         fn job_folder(&self) -> PathBuf {
@@ -243,9 +267,9 @@ mod tests {
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
     }
 
-    /// Until it is there.
+    /// Until it is there, on a busy machine too.
     fn await_file(path: &Path) {
-        (0..600).find(|_| {
+        (0..15_000).find(|_| {
             std::thread::sleep(Duration::from_millis(20));
             path.exists()
         });
@@ -291,15 +315,19 @@ mod tests {
         let host =
             Host::new("echo run >>\"${0%/medusa}/runs\"; while [ ! -e \"${0%/medusa}/go\" ]; do sleep 0.1; done");
         let job = host.job(&[]);
+        let all_follow = Barrier::new(6);
         let all: Vec<_> = std::thread::scope(|scope| {
             let begin = |nonce: &'static str| {
-                let (host, job) = (&host, &job);
-                scope.spawn(move || host.call(Action::Begin(nonce), job))
+                let (host, job, all_follow) = (&host, &job, &all_follow);
+                let look = move |answer: &Answer| {
+                    if matches!(answer, Answer::Run { .. } | Answer::Problem { .. }) {
+                        all_follow.wait();
+                    }
+                };
+                scope.spawn(move || host.hear("/bin/sh", Action::Begin(nonce), job, &look))
             };
             let threads: Vec<_> = ["n1", "n2", "n3", "n4", "n5"].into_iter().map(begin).collect();
-            await_file(&host.path("runs"));
-            // All of them are there by now, or come while the run waits.
-            std::thread::sleep(Duration::from_secs(2));
+            all_follow.wait();
             std::fs::write(host.path("go"), "").unwrap();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
@@ -414,6 +442,37 @@ mod tests {
         let missing = [Answer::Problem { kind: "missing".into(), said: "/no/such medusa".into() }];
         assert_eq!(host.call(Action::Ask, &host.job(&[])), missing);
         assert_eq!(host.call(Action::Begin("n1"), &host.job(&[])), missing);
+    }
+
+    /// Calls as a user who is not root, with a sudo of our own.
+    fn by_nobody(host: &Host, sudo: &str, action: Action<'_>) -> Vec<Answer> {
+        let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::write(host.path("sudo"), format!("#!/bin/sh\n{sudo}\n")).unwrap();
+        open(&host.path("sudo"));
+        open(host.folder.path());
+        let call = Call::new(&host.program, action, &host.job(&STRANGE));
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/sh"];
+        let words = if nix::unistd::geteuid().is_root() { &nobody[..] } else { &["/bin/sh"] };
+        let path = format!("{}:{}", host.folder.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new(words[0]).args(&words[1..]).arg("-c").arg(call.command()).env("PATH", path).output();
+        let said = String::from_utf8(output.unwrap().stdout).unwrap();
+        said.lines().filter_map(|line| call.answer(line)).filter(|answer| *answer != Answer::Alive).collect()
+    }
+
+    #[test]
+    fn who_is_not_root_runs_medusa_by_sudo() {
+        let mut host = Host::new("printf '<%s>' \"$@\"");
+        host.program.sudo = true;
+        let expected: String = STRANGE.iter().map(|argument| format!("<{argument}>")).collect();
+        // It must not ask.
+        let sudo = "[ \"$1\" = -n ] || exit 9; shift; printf sudo:; exec \"$@\"";
+        let asked = by_nobody(&host, sudo, Action::Ask);
+        assert_eq!(asked, [Answer::Stdout(format!("sudo:{expected}")), Answer::Status(0), Answer::End]);
+        let ran = by_nobody(&host, sudo, Action::Begin("n1"));
+        assert!(ran.contains(&Answer::Stdout(format!("sudo:{expected}"))), "{ran:?}");
+        let refused = by_nobody(&host, "echo 'sudo: a password is required' >&2; exit 1", Action::Begin("n2"));
+        assert!(refused.contains(&Answer::Stderr("sudo: a password is required\n".into())), "{refused:?}");
+        assert!(refused.contains(&Answer::Status(1)), "{refused:?}");
     }
 
     #[test]

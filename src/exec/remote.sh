@@ -82,7 +82,7 @@ hold() {
             problem folder "$(ls -ld "$folder") is not a folder of this user"
         fi
         if { command exec 9<"$folder"; } 2>/dev/null; then
-            flock -w 30 9 || problem folder "$folder is held by another process"
+            flock -w 100 9 || problem folder "$folder is held by another process"
             if [ "$folder" -ef /dev/fd/9 ]; then return 0; fi
         fi
         tries=$((tries + 1))
@@ -108,7 +108,7 @@ exec /bin/sh -c "$wrapper" medusa-wrapper "$@"
 # Removes what coordinators that died have left: nobody asks for the end of a run after a day.
 sweep() {
     find "$base" -maxdepth 1 -type d -name 'medusa-job-*' -user "$(id -u)" -mmin +1440 2>/dev/null |
-        while read -r folder; do alive || rm -rf "$folder"; done
+        (while read -r folder; do alive || rm -rf "$folder"; done)
 }
 
 begin() { # COMMAND…
@@ -135,7 +135,7 @@ begin() { # COMMAND…
         tries=0
         until [ -f "$folder/session" ]; do
             tries=$((tries + 1))
-            [ "$tries" -lt 300 ] || problem folder "the run did not begin: $(tail -n 1 "$folder/launch")"
+            [ "$tries" -lt 600 ] || problem folder "the run did not begin: $(tail -n 1 "$folder/launch")"
             sleep 0.1
         done
         say run "$nonce" ours
@@ -175,7 +175,7 @@ remove() {
 
 terminate() {
     tries=0
-    until [ -f "$folder/pid" ] || [ "$tries" -ge 50 ]; do
+    until [ -f "$folder/pid" ] || [ "$tries" -ge 300 ]; do
         tries=$((tries + 1))
         sleep 0.1
     done

@@ -17,7 +17,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 use super::command::{Invocation, Tail};
-use super::job::{Action, Answer, Call, Job, JobEnd, Program};
+use super::job::{ATTACHED, Action, Answer, Call, Job, JobEnd, Program};
 pub use super::ssh_error::SshError;
 use super::ssh_error::{of_end, of_problem, of_ssh};
 use crate::config::ssh::HostKeyCheck;
@@ -29,7 +29,7 @@ const KEPT: &str = "ControlPersist=10";
 /// What Linux takes as one argument is 128 KiB, and the command travels as one.
 const LONGEST: usize = 120 << 10;
 /// What local steps may take: a master that is told to end, an ssh that has nothing more to bring.
-const MOMENT: Duration = Duration::from_secs(5);
+const MOMENT: Duration = Duration::from_secs(20);
 /// A socket's path has at most 107 bytes. Of these, our folder below this one takes 16, and ssh's names, with what it adds
 /// while it makes one, 58.
 const LONGEST_FOLDER: usize = 33;
@@ -57,8 +57,8 @@ struct Shared {
 struct Heard {
     /// The script runs there.
     anything: bool,
-    /// The nonce of the run that is followed, and whether an earlier coordinator began it.
-    run: Option<(String, bool)>,
+    /// The nonce of the run that is followed.
+    run: Option<String>,
     stdout: String,
     stderr: String,
     status: Option<i32>,
@@ -98,8 +98,8 @@ impl Ssh {
     }
 
     /// Runs medusa on a host as a job. If the same job (by its id) still runs there from an earlier coordinator, attaches to
-    /// it instead of starting another. A lost connection is made again until `reconnect_timeout` is over. `progress` gets
-    /// the last line that the run wrote to stderr, whenever it changes.
+    /// it instead of starting another, and tells `progress` so ([`ATTACHED`]). A lost connection is made again until
+    /// `reconnect_timeout` is over. `progress` gets the last line that the run wrote to stderr, whenever it changes.
     pub async fn run(
         &self,
         host: &str,
@@ -116,15 +116,15 @@ impl Ssh {
     }
 
     async fn follow(&self, host: &str, job: &Job, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<JobEnd, SshError> {
-        let mut run = (uuid::Uuid::new_v4().simple().to_string(), false);
+        let mut run = uuid::Uuid::new_v4().simple().to_string();
         let (mut begun, mut attempt, mut pause) = (false, 1, PAUSES[0]);
         let mut last_heard = Instant::now();
         loop {
             let mut heard = Heard::default();
-            let outcome = self.call(host, Action::Begin(&run.0), job, &mut heard, progress).await;
-            if let Some((nonce, attached)) = heard.run.take() {
-                // The mark of an earlier coordinator stays for as long as its run is followed.
-                run = (nonce, attached || run.1);
+            let outcome = self.call(host, Action::Begin(&run), job, &mut heard, progress).await;
+            if let Some(nonce) = heard.run.take() {
+                // That of an earlier coordinator, if its run is followed.
+                run = nonce;
                 begun = true;
             }
             if heard.anything {
@@ -132,11 +132,8 @@ impl Ssh {
             }
             let error = match outcome {
                 Ok(()) => {
-                    let mut end = self.end(host, heard);
-                    if let Ok(end) = &mut end {
-                        end.attached = run.1;
-                    }
-                    let removal = Action::Remove(&run.0);
+                    let end = self.end(host, heard);
+                    let removal = Action::Remove(&run);
                     if let Err(error) = self.call(host, removal, job, &mut Heard::default(), &|_| ()).await {
                         tracing::warn!("the folder of the run may still be on {host}: {error}");
                     }
@@ -223,7 +220,7 @@ impl Ssh {
         let Some(code) = status else {
             return Err(SshError::NoStatus { host: host.to_owned(), said: String::new() });
         };
-        of_end(host, &self.0.program.name, JobEnd { code, stdout, stderr, attached: false })
+        of_end(host, &self.0.program.name, JobEnd { code, stdout, stderr })
     }
 
     /// Sends the script, and hears until it has said all.
@@ -267,7 +264,12 @@ impl Ssh {
             };
             heard.anything = true;
             match answer {
-                Answer::Run { nonce, attached } => heard.run = Some((nonce, attached)),
+                Answer::Run { nonce, attached } => {
+                    heard.run = Some(nonce);
+                    if attached {
+                        progress(ATTACHED);
+                    }
+                }
                 Answer::Line(line) => progress(line.trim()),
                 Answer::Alive => {}
                 Answer::Stdout(text) => heard.stdout = text,
@@ -275,16 +277,15 @@ impl Ssh {
                 Answer::Status(status) => heard.status = Some(status),
                 Answer::Problem { kind, said } => return Err(of_problem(host, &kind, &said)),
                 Answer::End => {
-                    local.ended().await;
+                    let (_, stderr) = local.ended().await;
                     if matches!(action, Action::Ask) {
-                        heard.stderr = format!("{noise}{}", local.stderr.text());
+                        heard.stderr = format!("{noise}{stderr}");
                     }
                     return Ok(());
                 }
             }
         }
-        let status = local.ended().await;
-        let stderr = local.stderr.text();
+        let (status, stderr) = local.ended().await;
         if heard.anything || status.is_none_or(|status| status.code() == Some(255) || status.code().is_none()) {
             return Err(of_ssh(host, &self.0.settings, &stderr));
         }
@@ -359,7 +360,7 @@ fn check_host(host: &str) -> Result<(), SshError> {
 struct Local {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
-    stderr: Tail,
+    stderr: Option<Tail>,
 }
 
 impl Local {
@@ -377,7 +378,7 @@ impl Local {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| SshError::Start { program: program.to_owned(), source })?;
-        let (stderr, _) = Tail::follow(child.stderr.take());
+        let stderr = Some(Tail::follow(child.stderr.take()));
         let stdout = child.stdout.take().map(BufReader::new);
         Ok(Self { child, stdout, stderr })
     }
@@ -390,12 +391,14 @@ impl Local {
         whole.then(|| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// Its status, unless it goes on although it has nothing to bring.
-    async fn ended(&mut self) -> Option<ExitStatus> {
-        let status = timeout(MOMENT, self.child.wait()).await.ok()?.ok();
-        // What it wrote last may still be on its way.
-        sleep(Duration::from_millis(50)).await;
-        status
+    /// Its status, unless it goes on although it has nothing to bring, and what it wrote to stderr.
+    async fn ended(&mut self) -> (Option<ExitStatus>, String) {
+        let status = timeout(MOMENT, self.child.wait()).await.ok().and_then(Result::ok);
+        let stderr = match self.stderr.take() {
+            Some(stderr) => stderr.end().await,
+            None => String::new(),
+        };
+        (status, stderr)
     }
 
     fn kill(&self) {

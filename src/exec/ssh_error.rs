@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn end(code: i32, stderr: &str) -> JobEnd {
-        JobEnd { code, stdout: String::new(), stderr: stderr.into(), attached: false }
+        JobEnd { code, stdout: String::new(), stderr: stderr.into() }
     }
 
     #[test]

@@ -39,6 +39,9 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::{Zone, counted, size, span, took};
 use crate::monitor::Amount;
 
+/// Between two attempts to lock the node.
+const LOCK_POLL: Duration = Duration::from_millis(500);
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
@@ -197,7 +200,7 @@ impl RestoreOutcome {
 #[derive(Debug)]
 pub enum DryRun {
     Plan(Box<RestorePlan>, Progress),
-    /// The same restore was begun, and the swap with it.
+    /// The same restore was begun, and has stopped Cassandra or is about to.
     Begun(BackupName, Fqdn, Progress),
 }
 
@@ -265,8 +268,10 @@ pub async fn dry_run(context: &Context, options: &RestoreOptions) -> anyhow::Res
         let same = journal.command == command;
         let is_touched = !matches!(journal.phase, Phase::Staging | Phase::Staged);
         if same {
+            // Who works on it is about to stop Cassandra: a plan would find it neither up nor down.
+            let is_worked_on = journal.phase == Phase::Staged && holder_of(&yaml).is_some();
             progress = Progress { phase: Some(journal.phase), run: journal.run, finished: None, ..progress };
-            if is_touched {
+            if is_touched || is_worked_on {
                 return Ok(DryRun::Begun(options.name.clone(), context.fqdn.clone(), progress));
             }
         } else if is_touched {
@@ -295,11 +300,11 @@ async fn make_plan(
 pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<RestoreOutcome> {
     let begin = Instant::now();
     let yaml = context.cassandra_yaml()?;
-    let _held = hold(&yaml)?;
+    let command = options.command(&context.fqdn);
+    let _held = hold(context, options, &yaml, &command).await?;
     let service = Service::new(&context.config, &yaml)?;
     let nodetool = Nodetool::new(&context.config.cassandra)?;
     let swap = Swap { context, yaml: &yaml, service: &service, nodetool: &nodetool };
-    let command = options.command(&context.fqdn);
     let ended = |staged: &Staged, state, tables, down| staged.outcome(context, options, state, tables, begin, down);
     let nothing = Staged::default();
     if options.extent == Extent::Undo {
@@ -380,26 +385,55 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
 }
 
 /// One restore at a time: another one would move the files of this one, or take back what it does. The lock ends with the
-/// process, however that ends.
-fn hold(yaml: &CassandraYaml) -> anyhow::Result<Option<std::fs::File>> {
+/// process, however that ends. A step of a run for a whole cluster waits for the step of the same restore that a coordinator
+/// which was killed has left at work.
+async fn hold(
+    context: &Context,
+    options: &RestoreOptions,
+    yaml: &CassandraYaml,
+    command: &str,
+) -> anyhow::Result<Option<std::fs::File>> {
     let Some(data) = yaml.data_directories.first() else { return Ok(None) };
     let folder = match fs_err::File::open(data) {
         // The plan says what is wrong.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened?.into_parts().0,
     };
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(std::fs::TryLockError::WouldBlock) => {
+    let begin = Instant::now();
+    let cassandra = &context.config.cassandra;
+    let patience = cassandra.snapshot_timeout + cassandra.stop_timeout + cassandra.start_timeout;
+    let mut is_told = false;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(Failure::failed(format!("could not lock {}", data.display())).cause(error).into());
+            }
+        }
+        let is_same = || anyhow::Ok(unfinished(yaml)?.iter().any(|(_, journal)| journal.command == command));
+        if options.run.is_none() || begin.elapsed() > patience || !is_same()? {
             let who = holder(&folder).map(|pid| format!(" (process {pid})")).unwrap_or_default();
-            Err(Failure::failed(format!("another restore works on this node{who}; it has locked {}", data.display()))
-                .hint("wait for its end, or end it: the same command then goes on")
-                .into())
+            let message = format!("another restore works on this node{who}; it has locked {}", data.display());
+            let hint = "wait for its end, or end it: the same command then goes on";
+            return Err(Failure::failed(message).hint(hint).into());
         }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(Failure::failed(format!("could not lock {}", data.display())).cause(error).into())
+        if !std::mem::replace(&mut is_told, true) {
+            context.monitor.title("  waits for an earlier step of this restore that is still at work");
         }
+        context
+            .interrupt
+            .or(async {
+                tokio::time::sleep(LOCK_POLL).await;
+                anyhow::Ok(())
+            })
+            .await?;
     }
+}
+
+/// The process that works on this node.
+fn holder_of(yaml: &CassandraYaml) -> Option<String> {
+    holder(fs_err::File::open(yaml.data_directories.first()?).ok()?.file())
 }
 
 /// The process that has the lock, by proc(5).

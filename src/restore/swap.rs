@@ -237,11 +237,13 @@ impl Swap<'_> {
                 .hint("restore an older backup")
                 .into());
         }
-        if matches!(journal.phase, Phase::Staging | Phase::Staged) {
+        let begin = Instant::now();
+        if !matches!(journal.phase, Phase::Staging | Phase::Staged) {
+            self.put_back(folder, journal).await?;
+        } else if !journal.was_running || self.service.is_running() {
             return Ok(());
         }
-        let begin = Instant::now();
-        self.put_back(folder, journal).await?;
+        // Also where a run was killed between its stop command and its journal.
         if journal.was_running && !self.service.is_running() {
             self.start_again().await?;
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use medusa::config::{Config, Overrides};
-use medusa::exec::job::{Job, JobEnd};
+use medusa::exec::job::{ATTACHED, Job, JobEnd};
 use medusa::exec::ssh::{Ssh, SshError};
 
 use crate::lab::sshd::SshLab;
@@ -111,8 +111,8 @@ impl Said {
     }
 }
 
-fn end(code: i32, stdout: &str, stderr: &str, attached: bool) -> JobEnd {
-    JobEnd { code, stdout: stdout.into(), stderr: stderr.into(), attached }
+fn end(code: i32, stdout: &str, stderr: &str) -> JobEnd {
+    JobEnd { code, stdout: stdout.into(), stderr: stderr.into() }
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn arguments_arrive_as_they_are_whatever_the_shell_and_the_terminal() {
             assert_eq!((asked.code, &asked.stdout), (3, &expected), "{settings}");
             assert_eq!(asked.reason(), "said", "{settings}");
             let ran = ssh.run(&host.address, &job, &|_| ()).await.unwrap();
-            assert_eq!(ran, end(3, &expected, "said\n", false), "{settings}");
+            assert_eq!(ran, end(3, &expected, "said\n"), "{settings}");
         }
         ssh.close().await;
         place.nothing_is_left();
@@ -147,19 +147,21 @@ async fn a_lost_connection_is_made_again_and_the_run_goes_on() {
     let place = Place::new(WAITING);
     let lab = SshLab::new();
     let host = lab.host("127.0.0.1", &[], "");
-    let (ssh, said) = (place.by_ssh(&lab, ""), Said::default());
+    // Connections are kept until they are ended.
+    let patient = place.program("ssh", "exec ssh -o ControlPersist=600 \"$@\"").display().to_string();
+    let (ssh, said) = (place.by_ssh(&lab, &format!("ssh_program = {patient}")), Said::default());
     let running = said.run(&ssh, &host.address, &place.job(&[]));
     said.until("up").await;
     host.break_connections();
     said.until("connection lost, trying again").await;
     place.release();
-    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n", false));
+    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n"));
     assert_eq!(place.runs(), 1);
     place.nothing_is_left();
     assert!(!host.connections().is_empty(), "no connection is kept");
     ssh.close().await;
-    // sshd may need a moment to see it; without the close, ssh keeps them for 10 s.
-    for _ in 0..60 {
+    // sshd may need a moment to see it.
+    for _ in 0..3000 {
         if host.connections().is_empty() {
             return;
         }
@@ -182,10 +184,11 @@ async fn a_run_outlives_its_coordinator_and_the_next_one_attaches() {
     let (second, said) = (place.by_ssh(&lab, ""), Said::default());
     let running = said.run(&second, &host.address, &place.job(&[]));
     said.until("up").await;
+    assert_eq!(said.all()[0], ATTACHED);
     // What is attached to is not lost with the next connection either.
     host.break_connections();
     place.release();
-    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n", true));
+    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n"));
     assert_eq!(place.runs(), 1);
     place.nothing_is_left();
     second.close().await;
@@ -230,6 +233,8 @@ async fn a_host_must_prove_by_a_known_key_who_it_is() {
     let other = fs::read_to_string(lab.path("id.pub")).unwrap();
     let port = known.split(' ').next().unwrap();
     fs::write(lab.path("known_hosts"), format!("{port} {other}")).unwrap();
+    let unchecked = place.ssh(&format!("config_file = {}\nhost_key_check = no", lab.path("config").display()));
+    assert_eq!(ask(&unchecked).await.unwrap().stdout, "1.0\n");
     for ssh in [&ssh, &accepting] {
         let error = ask(ssh).await.unwrap_err();
         assert!(matches!(error, SshError::HostKeyChanged { .. }), "{error}");
@@ -247,7 +252,9 @@ async fn who_is_not_let_in_is_told_with_which_key() {
     let lab = SshLab::new();
     let host = lab.host("127.0.0.1", &[], "");
     lab.config();
-    fs::copy(lab.path("id"), lab.path("good")).unwrap();
+    let stranger = place.by_ssh(&lab, "username = no-such-user");
+    let error = stranger.ask(&host.address, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("no-such-user"), "{error}");
     fs::write(lab.path("authorized_keys"), "").unwrap();
     let ssh = place.by_ssh(&lab, &format!("key_file = {}", lab.path("id").display()));
     let error = ssh.ask(&host.address, &[]).await.unwrap_err();
@@ -262,7 +269,7 @@ async fn who_is_not_let_in_is_told_with_which_key() {
 #[tokio::test]
 async fn each_failure_says_what_it_is() {
     let place = Place::new("echo 1.0");
-    let ssh = place.scripted("idle_timeout = 2");
+    let (patient, impatient) = (place.scripted(""), place.scripted("idle_timeout = 2"));
     for (host, message, hint) in [
         ("changed", "is not the one that is known", "-f /home/ops/.ssh/known_hosts"),
         ("unknown", "is not known", "ssh-keyscan"),
@@ -278,6 +285,7 @@ async fn each_failure_says_what_it_is() {
         ("a b", "is not the name of a host", "letters"),
         ("", "is not the name of a host", "letters"),
     ] {
+        let ssh = if host == "hang" { &impatient } else { &patient };
         for error in [
             ssh.ask(host, &[]).await.unwrap_err(),
             ssh.run(host, &place.job(&[]), &|_| ()).await.unwrap_err(),
@@ -288,10 +296,9 @@ async fn each_failure_says_what_it_is() {
             assert!(!error.to_string().contains('\n'), "{host}: {error}");
         }
     }
-    let patient = place.scripted("");
     assert_eq!(patient.ask("slow", &[]).await.unwrap().stdout, "1.0\n");
     fs::remove_file(place.path("medusa")).unwrap();
-    let error = ssh.run("here", &place.job(&[]), &|_| ()).await.unwrap_err();
+    let error = patient.run("here", &place.job(&[]), &|_| ()).await.unwrap_err();
     assert!(matches!(error, SshError::MedusaMissing { .. }), "{error}");
     assert!(error.hint().contains("medusa_program"), "{}", error.hint());
 }
@@ -301,7 +308,7 @@ async fn a_connection_that_breaks_in_the_middle_is_followed_up_until_the_time_is
     let place = Place::new(&format!("touch \"$F/go\"; {WAITING}"));
     let ssh = place.scripted("reconnect_timeout = 2");
     let ended = ssh.run("cut", &place.job(&[]), &|_| ()).await.unwrap();
-    assert_eq!(ended, end(0, "result\n", "up\n", false));
+    assert_eq!(ended, end(0, "result\n", "up\n"));
     assert_eq!(place.runs(), 1);
     place.nothing_is_left();
     let error = ssh.run("lost", &place.job(&[]), &|_| ()).await.unwrap_err();

@@ -1,10 +1,15 @@
 //! Queries for tests, without async.
 
+use std::time::{Duration, Instant};
+
 use scylla::client::PoolSize;
 use scylla::client::session::Session as Driver;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use scylla::value::{CqlValue, Row};
+
+/// How long a cluster on a busy machine may take until all nodes know of each other that they are there.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A session with one node.
 pub struct Session {
@@ -22,19 +27,20 @@ impl Session {
         let mut builder = SessionBuilder::new()
             .known_node(format!("{address}:9042"))
             .pool_size(PoolSize::PerHost(std::num::NonZeroUsize::MIN))
+            .connection_timeout(Duration::from_mins(1))
+            .schema_agreement_timeout(PATIENCE)
             .fetch_schema_metadata(false);
         if let Some((user, password)) = user {
             builder = builder.user(user, password);
         }
         // A node that has just opened its port may still refuse.
-        let mut tries = 0;
+        let begin = Instant::now();
         let driver = loop {
             match runtime.block_on(builder.build()) {
                 Ok(driver) => break driver,
-                Err(error) if tries < 20 => {
-                    tries += 1;
+                Err(error) if begin.elapsed() < Duration::from_mins(1) => {
                     eprintln!("CQL on {address}: {error}; trying again");
-                    std::thread::sleep(std::time::Duration::from_millis(500));
+                    std::thread::sleep(Duration::from_millis(500));
                 }
                 Err(error) => panic!("CQL on {address}: {error}"),
             }
@@ -44,15 +50,20 @@ impl Session {
 
     /// Runs a statement and returns its rows, each value as text.
     pub fn query(&self, statement: &str) -> Vec<Vec<String>> {
-        // Nodes learn a while later that another one is up again.
-        let mut tries = 0;
+        // Nodes learn a while later that another one is up again, and what they send it before is lost.
+        let may_be_repeated =
+            ["SELECT ", "INSERT ", "DELETE ", "UPDATE "].iter().any(|verb| statement.starts_with(verb))
+                && !statement.contains(" + ");
+        let begin = Instant::now();
         loop {
             match self.try_query(statement) {
                 Ok(rows) => return rows,
-                Err(error) if error.contains("Not enough nodes are alive") && tries < 60 => {
-                    tries += 1;
+                Err(error)
+                    if begin.elapsed() < PATIENCE
+                        && (error.contains("Not enough nodes are alive") || (may_be_repeated && is_late(&error))) =>
+                {
                     eprintln!("{statement}: {error}; trying again");
-                    std::thread::sleep(std::time::Duration::from_secs(1));
+                    std::thread::sleep(Duration::from_secs(1));
                 }
                 Err(error) => panic!("{statement}: {error}"),
             }
@@ -62,7 +73,7 @@ impl Session {
     pub fn try_query(&self, statement: &str) -> Result<Vec<Vec<String>>, String> {
         let mut prepared = scylla::statement::Statement::new(statement);
         prepared.set_consistency(Consistency::All);
-        prepared.set_request_timeout(Some(std::time::Duration::from_mins(2)));
+        prepared.set_request_timeout(Some(Duration::from_mins(2)));
         let result =
             self.runtime.block_on(self.driver.query_unpaged(prepared, ())).map_err(|error| error.to_string())?;
         if !result.is_rows() {
@@ -87,4 +98,10 @@ impl Session {
         rows.sort();
         rows
     }
+}
+
+/// Of a node that did not answer the one that was asked, or of that one.
+fn is_late(error: &str) -> bool {
+    let error = error.to_lowercase();
+    ["timeout", "timed out", "not enough nodes responded"].iter().any(|text| error.contains(text))
 }

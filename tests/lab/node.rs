@@ -281,7 +281,7 @@ impl Node {
             "stop",
             &format!(
                 "[ -e {folder}/pid ] || exit 0\npid=$(cat {folder}/pid)\nkill \"$pid\" 2>/dev/null\n\
-                 i=0; while kill -0 \"$pid\" 2>/dev/null && [ $i -lt 1800 ]; do sleep 0.1; i=$((i+1)); done\n\
+                 i=0; while kill -0 \"$pid\" 2>/dev/null && [ $i -lt 2500 ]; do sleep 0.1; i=$((i+1)); done\n\
                  ! kill -0 \"$pid\" 2>/dev/null\n"
             ),
         );
@@ -315,10 +315,27 @@ impl Node {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Starts Cassandra and waits until it answers.
+    /// Starts Cassandra and waits until it answers. One that ends while it starts, because on a busy machine its neighbours
+    /// answer too late, is started again.
     pub fn boot(&self) {
-        assert!(Command::new(self.program("start")).status().unwrap().success(), "the start program failed");
-        self.wait_until_up();
+        for _ in 0..3 {
+            assert!(Command::new(self.program("start")).status().unwrap().success(), "the start program failed");
+            let begin = Instant::now();
+            while begin.elapsed() < PATIENCE && self.is_alive() {
+                if self.is_up() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            eprintln!("Cassandra on {} did not start: {}", self.address, self.last_log_lines());
+            self.kill();
+        }
+        panic!("Cassandra on {} does not start", self.address);
+    }
+
+    fn is_alive(&self) -> bool {
+        let pid = std::fs::read_to_string(self.path("pid")).unwrap_or_default();
+        Path::new(&format!("/proc/{}/fd", pid.trim())).exists() && !is_zombie(pid.trim())
     }
 
     pub fn wait_until_up(&self) {

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::plan::ClusterPlan;
 use super::report::{HostOutcome, State};
 use super::{ClusterBackupOptions, deadlines};
+use crate::backup::store::EXISTS;
 use crate::cluster::remote::{job_id, on_hosts};
 use crate::context::Context;
-use crate::exec::job::{Job, JobEnd};
+use crate::exec::job::{ATTACHED, Job, JobEnd};
 use crate::exec::ssh::{Ssh, SshError};
 use crate::model::names::Fqdn;
 use crate::model::units;
@@ -95,6 +96,7 @@ impl<'a> Acting<'a> {
                 Some(taken) => Ok(taken),
                 None => Err(self.tidied(failed(format!("not understood: {}", end.stdout.trim()))).await),
             },
+            Ok(end) if end.is_killed() => Err(self.tidied(failed(end.reason())).await),
             Ok(end) => {
                 // It has cleared what it took; what it did not take is not ours.
                 self.known(|known| known.snapshots.remove(host));
@@ -194,6 +196,11 @@ impl<'a> Acting<'a> {
                     ..HostOutcome::before(host)
                 }
             }
+            // The run of an earlier coordinator has finished it in the last moment.
+            Ok(end) if end.stderr.contains(EXISTS) => {
+                self.settle(host).await;
+                HostOutcome::before(host)
+            }
             Ok(end) => self.tidied(failed(end.reason())).await,
             Err(error) => {
                 let failed = HostOutcome { hint: Some(error.hint()), ..failed(error.to_string()) };
@@ -226,6 +233,10 @@ impl<'a> Acting<'a> {
         let last = Mutex::new(Instant::now());
         let monitor = &self.context.monitor;
         let progress = |line: &str| {
+            if line == ATTACHED {
+                monitor.title(&format!("  {host}  {line}"));
+                return;
+            }
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             if last.elapsed() >= PROGRESS_EVERY {
                 *last = Instant::now();
@@ -233,11 +244,8 @@ impl<'a> Acting<'a> {
             }
         };
         let end = self.ssh.run(host, job, &progress).await;
-        if let Ok(end) = &end {
+        if end.is_ok() {
             self.known(|known| known.running.remove(host));
-            if end.attached {
-                monitor.title(&format!("  {host}  was still at it, begun by an earlier run of this command"));
-            }
         }
         end
     }

@@ -221,12 +221,7 @@ mod tests {
 
     #[test]
     fn a_host_that_refuses_says_why() {
-        let end = |code, stdout: &str, stderr: &str| JobEnd {
-            code,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-            attached: false,
-        };
+        let end = |code, stdout: &str, stderr: &str| JobEnd { code, stdout: stdout.into(), stderr: stderr.into() };
         let (reason, hint) = judge(Ok(end(1, "", "error: no space\nhint: x\n"))).unwrap_err();
         assert!(reason.contains("no space") && hint.is_none(), "{reason}");
         assert!(judge(Ok(end(0, "no json", ""))).unwrap_err().0.contains("cannot be read"));

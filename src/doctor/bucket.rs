@@ -16,7 +16,8 @@ use crate::listing::last::{Finished, LastBackups};
 use crate::model::units;
 use crate::storage::lease::Found;
 use crate::storage_check::report::{Outcome, Probe};
-use crate::storage_check::{self, CLOCK_LIMIT, Extent};
+use crate::storage_check::roles::Role;
+use crate::storage_check::{self, CLOCK_LIMIT, Extent, What};
 
 pub const STORAGE: &str = "storage";
 pub const CLOCK: &str = "clock";
@@ -37,16 +38,23 @@ pub async fn storage(context: &Context) -> Vec<Finding> {
             return found;
         }
     }
-    let report = match storage_check::run(context, Extent::Small).await {
+    let report = match storage_check::run(context, Extent::Small, None).await {
         Ok(report) => report,
         Err(error) => return vec![Finding::error(STORAGE, &error)],
     };
     let location = &report.location;
-    let missing = |probe: &Probe| match &probe.outcome {
-        Outcome::Failed(why) => Some(probe_failed(location, probe, why, &config.provider)),
-        _ => None,
-    };
-    let mut findings: Vec<_> = report.probes.iter().filter_map(missing).collect();
+    let mut findings = Vec::new();
+    let mut for_janitors = Vec::new();
+    for probe in &report.probes {
+        match &probe.outcome {
+            Outcome::Failed(_) if is_for_janitors(probe.what) => for_janitors.push(probe.what.name),
+            Outcome::Failed(why) => findings.push(probe_failed(location, probe, why, &config.provider)),
+            Outcome::Ok(_) | Outcome::LeftOut(_) => {}
+        }
+    }
+    if !for_janitors.is_empty() {
+        findings.push(janitors_lack(location, &for_janitors));
+    }
     if findings.is_empty() {
         let took = report.latency.map(|took| format!(", {} for a request", units::took(took))).unwrap_or_default();
         findings.push(Finding::ok(STORAGE, format!("{location}: list, read, write and delete work{took}")));
@@ -119,6 +127,20 @@ fn probe_failed(location: &str, probe: &Probe, why: &str, provider: &str) -> Fin
     Finding::failed(STORAGE, text, fix)
 }
 
+/// Whether a node can do without it.
+fn is_for_janitors(what: &What) -> bool {
+    Role::Janitor.needs_probe(what) && !Role::Node.needs_probe(what)
+}
+
+/// Often on purpose: who breaks into a node shall delete no backups.
+fn janitors_lack(location: &str, probes: &[&str]) -> Finding {
+    let (commands, lacks) = (Role::Janitor.commands().join(", "), probes.join(", "));
+    let text = format!("{location}: backups work; {commands} do not, with these credentials: {lacks}");
+    let fix = "if this machine is to purge, medusa storage-check --role janitor says what to allow; else purge with other \
+               credentials, and disable medusa-purge.timer here";
+    Finding::warning(STORAGE, text, fix)
+}
+
 /// What AWS calls the permission, where one is missing.
 fn permission(location: &str, probe: &str, why: &str, provider: &str) -> Option<String> {
     let is_denied = ["AccessDenied", "403 Forbidden"].iter().any(|code| why.contains(code));
@@ -127,6 +149,7 @@ fn permission(location: &str, probe: &str, why: &str, provider: &str) -> Option<
         "list" | "listing after write" => ("s3:ListBucket", bucket.to_owned()),
         "read" | "range" => ("s3:GetObject", format!("{bucket}/*")),
         "delete" => ("s3:DeleteObject", format!("{bucket}/*")),
+        "delete metadata" => ("s3:DeleteObject", format!("{bucket}/*/meta/*")),
         "unfinished uploads" => ("s3:ListBucketMultipartUploads and s3:AbortMultipartUpload", bucket.to_owned()),
         _ => ("s3:PutObject", format!("{bucket}/*")),
     };
@@ -276,6 +299,23 @@ mod tests {
         let probe = Probe { what: WRITE_PROBE, outcome: Outcome::LeftOut(String::new()), took: Duration::ZERO };
         let finding = probe_failed("s3://b", &probe, "Connection refused", "s3");
         assert!(finding.state == State::Failed && finding.fix.unwrap().contains("nobody answers there"));
+    }
+
+    #[test]
+    fn what_only_a_purge_lacks_is_a_warning() {
+        let is_for_janitors = |name| is_for_janitors(&What { name, needs: "", for_what: "" });
+        assert_eq!(
+            ["delete data", "delete in the index", "delete metadata", "write"].map(is_for_janitors),
+            [true, true, false, false]
+        );
+        let finding = janitors_lack("s3://b", &["delete data", "delete in the index"]);
+        assert_eq!(finding.state, State::Warning);
+        assert!(
+            finding.text.contains("purge, purge-decommissioned, delete-backup, build-index do not"),
+            "{}",
+            finding.text
+        );
+        assert!(finding.text.ends_with("delete data, delete in the index"));
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! the backup for finished; then its own files; `schema.cql`, then what tells its mode and that it is one of ours, and what is
 //! left of the index go last, so that the same command still finds the backup as what it is, and finishes the deletion.
 //!
+//! Whether all of it may be deleted is tried before the first object goes.
+//!
 //! Files in the differential pool stay: another backup may need them, also one that is running.
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::ObjectMeta;
@@ -15,11 +18,14 @@ use crate::model::backups::BackupMode;
 use crate::model::names::{BackupName, Fqdn};
 use crate::monitor::Amount;
 use crate::storage::Storage;
-use crate::storage::layout::{InNode, IndexKind, Layout, Meta, ObjectKey};
+use crate::storage::layout::{InNode, IndexKind, Layout, Meta, ObjectKey, Spot};
 use crate::storage::lease::Work;
 
 /// Objects that are deleted before the lease is confirmed again.
 pub(super) const BATCH: usize = 10_000;
+
+/// What is said where a deletion was refused before it began.
+pub(super) const NOTHING_DELETED: &str = "nothing was deleted, because not everything may be";
 
 /// Everything that belongs to one node's backup, in the order of deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +135,10 @@ impl DeletePlan {
         self.folder.iter().any(|key| layout.parse_in_node(&self.fqdn, key.path()) == InNode::Other)
     }
 
+    fn keys(&self) -> Vec<ObjectKey> {
+        [&self.first, &self.manifest, &self.folder, &self.schema, &self.last].into_iter().flatten().cloned().collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.amount.files == 0
     }
@@ -149,11 +159,27 @@ impl DeletePlan {
     }
 }
 
+/// Fails unless what belongs to backups of the node alone may be deleted: their folders, and what the index says of them.
+/// `has_data`: data files are in these folders.
+pub(super) async fn expect_permission(
+    storage: &Storage,
+    fqdn: &Fqdn,
+    has_data: bool,
+    going: &[ObjectKey],
+) -> anyhow::Result<()> {
+    let spots = [Spot::Meta(fqdn), Spot::Index, Spot::Summaries].into_iter();
+    let spots = spots.chain(has_data.then_some(Spot::Full(fqdn)));
+    storage.expect_deletable(spots, going).await.context(NOTHING_DELETED)
+}
+
 /// Deletes a node's backup under the lease of the node, as it is by then. Returns what was deleted.
 pub async fn delete(storage: &Storage, name: &BackupName, fqdn: &Fqdn) -> anyhow::Result<DeletePlan> {
     let lease = storage.lease(fqdn, Work::Delete, Some(name)).await?;
     let work = async {
         let plan = DeletePlan::gather(storage, name, fqdn).await?;
+        let keys = plan.keys();
+        let is_data = |key: &ObjectKey| matches!(storage.layout().parse_in_node(fqdn, key.path()), InNode::Full(_));
+        expect_permission(storage, fqdn, keys.iter().any(is_data), &keys).await?;
         plan.clone().execute(storage, || lease.confirm()).await?;
         Ok(plan)
     };

@@ -189,6 +189,13 @@ impl Made {
     }
 }
 
+/// A folder says by itself what may be deleted there; an object store is asked.
+pub(crate) fn as_object_store(context: Context) -> Context {
+    let mut store = None;
+    let _ = provider::wrapped(context.storage.clone(), |inner| Arc::clone(store.insert(inner)));
+    Context { storage: provider::over(store.unwrap(), "bucket"), ..context }
+}
+
 /// A hook that does nothing.
 pub(crate) fn nothing() -> Hook {
     Box::new(|_| None)

@@ -1,8 +1,8 @@
 //! Deleting backups: by name, and by age and number with everything that no backup needs any more.
 //!
 //! A purge handles one node after the other. It reads the manifests of all backups that stay, then lists the pool: what no
-//! manifest names and what is older than the grace period may go. The backups go first, one by one; then the node is looked at
-//! again, and only if no backup was begun or finished since the manifests were read, the objects of the pool go.
+//! manifest names and what is older than the grace period may go. Whether the storage lets them go is tried first, so that no
+//! manifest is removed for files that stay. The backups go first, one by one; then the node is looked at again, and only if no backup was begun or finished since the manifests were read, the objects of the pool go.
 //!
 //! What is not known is not deleted: if the manifest of one backup of the node that the index calls finished is missing, or one cannot be used, or if the storage
 //! answers anything but "found" or "not there", the pool stays as it is.
@@ -18,6 +18,7 @@ pub mod retention;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 
@@ -32,7 +33,7 @@ use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::counted;
 use crate::monitor::{Amount, Counters};
 use crate::storage::backups::MetaState;
-use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, SummaryEntry};
+use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, Spot, SummaryEntry};
 use crate::storage::lease::{Lease, Work};
 use crate::storage::{self, Storage, StorageError};
 
@@ -309,6 +310,7 @@ impl NodePlan {
         };
         let work = async {
             let names = self.names_to_delete();
+            self.expect_permission(&context.storage, &names, &garbage).await?;
             let shown = context.monitor.count("backups", names.len());
             for name in names {
                 context.interrupt.check()?;
@@ -334,6 +336,30 @@ impl NodePlan {
             Err(error) => (Some(one_line(&error)), StorageError::is_cause_of(&error)),
         };
         Ok(NodeOutcome { plan: self, gone, deleted, swept, stopped, storage_failed })
+    }
+
+    /// Fails unless everything may be deleted, before the first manifest goes: the pool, too, for which the manifests of
+    /// differentials go.
+    async fn expect_permission(
+        &self,
+        storage: &Storage,
+        names: &[BackupName],
+        garbage: &[(ObjectKey, u64)],
+    ) -> anyhow::Result<()> {
+        let (fqdn, layout) = (&self.fqdn, storage.layout());
+        let goes = |mode| self.goes().any(|backup| backup.mode == mode);
+        if !names.is_empty() {
+            let entry = |name| layout.index_entry(name, fqdn, IndexKind::Manifest);
+            let keys: Vec<_> =
+                names.iter().flat_map(|name| [layout.meta(fqdn, name, Meta::Manifest), entry(name)]).collect();
+            let has_data = goes(BackupMode::Full) || names.len() > self.goes().count();
+            delete::expect_permission(storage, fqdn, has_data, &keys).await?;
+        }
+        if !garbage.is_empty() || goes(BackupMode::Differential) {
+            let keys = garbage.iter().map(|(key, _)| key);
+            storage.expect_deletable([Spot::Pool(fqdn)], keys).await.context(delete::NOTHING_DELETED)?;
+        }
+        Ok(())
     }
 
     /// Deletes garbage of the pool. Returns why it was stopped.
@@ -585,7 +611,7 @@ pub async fn purge_node(
             });
         }
         let outcome = plan.execute(context, hold).await?;
-        if let Err(error) = context.storage.remove_old_clocks(hold.now).await {
+        if let Err(error) = context.storage.remove_old_probes(hold.now).await {
             tracing::warn!("{}", one_line(&error.into()));
         }
         Ok(outcome)

@@ -207,11 +207,12 @@ impl PurgeReport {
         if nodes == 0 {
             return None;
         }
-        let all = self.nodes.len() + self.failed.len();
         let stopped = self.nodes.iter().filter(|node| node.storage_failed).count() + self.storage_failures;
-        if !self.dry_run && stopped == all && self.deleted().files == 0 {
+        // Nodes on which there was nothing to do are no success.
+        if !self.dry_run && stopped as u64 == nodes && self.deleted().files == 0 {
             let why = self.failed.first().map(|(_, why)| why);
-            let why = why.or_else(|| self.nodes.first()?.stopped.as_ref()).cloned().unwrap_or_default();
+            let why = why.or_else(|| self.nodes.iter().find_map(|node| node.stopped.as_ref()));
+            let why = why.cloned().unwrap_or_default();
             let again = "the same command, run again, does the rest";
             let hint = explain::hint(&why).map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
             return Some(Failure::failed(format!("no backup was deleted: {why}")).details(details).hint(hint));

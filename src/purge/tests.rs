@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{Local, TimeDelta};
 use serde_json::json;
 
-use super::made::{Hook, Made, TABLE, denied, nothing};
+use super::made::{Hook, Made, TABLE, as_object_store, denied, nothing};
 use super::*;
 use crate::config::Retention;
 use crate::model::look::Look;
@@ -420,6 +420,19 @@ async fn without_permission_nothing_is_called_deleted_and_the_purge_failed() {
     // Another node was purged.
     report.nodes[0].swept = Amount { files: 1, bytes: 1 };
     assert_eq!(report.failure().unwrap().kind.exit_code(), 3);
+}
+
+#[tokio::test]
+async fn a_folder_that_may_not_be_deleted_from_keeps_all_others() {
+    for folder in ["n1/data/", "/meta/", "index/backup_index/", "index/summaries/"] {
+        let made = three_backups();
+        let before = made.keys();
+        let deny: Hook = Box::new(move |path| path.as_ref().contains(folder).then(|| denied(path)));
+        let outcome = purge(&as_object_store(made.hooked(nothing(), deny).await), newest(1)).await;
+        assert!(outcome.stopped.as_deref().unwrap().starts_with(delete::NOTHING_DELETED), "{folder}: {outcome:?}");
+        assert!(outcome.storage_failed);
+        assert_eq!(made.keys(), before, "{folder}");
+    }
 }
 
 #[tokio::test]

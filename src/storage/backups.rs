@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::layout::{IndexEntry, Meta, ObjectKey, SummaryEntry};
+use super::layout::{InIndex, IndexEntry, Meta, ObjectKey, SummaryEntry};
 use super::{Result, Storage, StorageError};
 use crate::error::Failure;
 use crate::model::backups::{BackupMode, NodeBackup, ServerVersion};
@@ -274,7 +274,7 @@ impl Storage {
         let listing = self.list(&only.map_or_else(|| layout.index(), |name| layout.index_of(name)));
         let entries = listing.try_filter_map(async |object| {
             let entry = layout.parse_index_entry(&object.location);
-            if entry.is_none() {
+            if entry.is_none() && layout.parse_in_index(&object.location) != InIndex::Clock {
                 tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location));
             }
             Ok(entry)

@@ -12,7 +12,7 @@
 //!
 //! Ours: `P/F/data/K/T/<content>/[.index/]file` where the key is taken by other content, `meta/schema_internals.cql`, and
 //! `P/index/summaries/N/F_….summary`. While somebody writes `P/index/leases/F.json`, and for a moment `P/index/clock/…`: an object that
-//! is written to learn the storage's time.
+//! is written to learn the storage's time. Where a permission is tried, `…/data-medusa-probe/…`: see [`Spot`].
 
 use std::fmt;
 
@@ -132,7 +132,7 @@ pub enum InIndex {
     Latest(Fqdn),
     /// Of a command that runs, or was killed.
     Lease(Fqdn),
-    /// Left by a command that was killed while it looked at the time, or by a storage check.
+    /// Left by a command that was killed while it looked at the time or tried a permission, or by a storage check.
     Clock,
     Other,
 }
@@ -164,6 +164,22 @@ pub enum Place {
     Backup(BackupName),
 }
 
+/// Where commands write and delete, and a permission can be tried on an object that nobody takes for a part of a backup: in
+/// a pool it lies where no keyspace can be, beside the backups in a folder that no backup may be called, and in the index
+/// deeper than entries. A purge, ours and that of cassandra-medusa, takes what a crash leaves in a pool or beside it for garbage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot<'a> {
+    /// The pool of a node.
+    Pool(&'a Fqdn),
+    /// Where a full backup keeps its data files.
+    Full(&'a Fqdn),
+    /// Where a backup keeps its manifest.
+    Meta(&'a Fqdn),
+    Index,
+    Summaries,
+    Leases,
+}
+
 /// Every element is a checked name or one of ours, so the path is valid and `parse` keeps it byte for byte.
 fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> ObjectKey {
     let mut text = base.to_string();
@@ -178,6 +194,9 @@ fn below<'a>(base: &Path, elements: impl IntoIterator<Item = &'a str>) -> Object
 
 /// The folder of storage checks.
 const CHECK: &str = "storage-check";
+
+/// The folder of what is written to try a permission. No keyspace has a dash, and no backup may begin so.
+const PROBE: &str = "data-medusa-probe";
 
 /// The folder of everything that is no node.
 const INDEX: &str = "index";
@@ -311,7 +330,7 @@ impl Layout {
         let below: Vec<_> = below.collect();
         let found = match below.iter().map(AsRef::as_ref).collect::<Vec<_>>().as_slice() {
             ["latest_backup", fqdn, "tokenmap.json" | "backup_name.txt"] => Fqdn::new(fqdn).ok().map(InIndex::Latest),
-            ["clock", _] | [CHECK, ..] => Some(InIndex::Clock),
+            ["clock", _] | [CHECK, ..] | [_, PROBE, _, _] => Some(InIndex::Clock),
             _ => None,
         };
         found.unwrap_or(InIndex::Other)
@@ -381,7 +400,6 @@ impl Layout {
         self.key([INDEX, "latest_backup", fqdn.as_str(), "backup_name.txt"])
     }
 
-    /// An object that says what time it is.
     /// An object of a storage check.
     pub fn check(&self, folder: &str, name: &str) -> ObjectKey {
         self.key([INDEX, CHECK, folder, name])
@@ -397,6 +415,26 @@ impl Layout {
         self.key([INDEX, CHECK]).0
     }
 
+    /// An object that tries a permission. Never a file of a backup, nor an index entry.
+    pub fn probe(&self, spot: Spot<'_>, run: &str) -> ObjectKey {
+        below(&self.probes(spot), [run])
+    }
+
+    /// All objects that try a permission there.
+    pub fn probes(&self, spot: Spot<'_>) -> Path {
+        // In a pool as deep as a file of a table: cassandra-medusa takes keys apart.
+        match spot {
+            Spot::Pool(fqdn) => self.key([fqdn.as_str(), POOL, PROBE, PROBE]),
+            Spot::Full(fqdn) => self.key([fqdn.as_str(), PROBE, POOL, PROBE, PROBE]),
+            Spot::Meta(fqdn) => self.key([fqdn.as_str(), PROBE, "meta"]),
+            Spot::Index => self.key([INDEX, "backup_index", PROBE, PROBE]),
+            Spot::Summaries => self.key([INDEX, "summaries", PROBE, PROBE]),
+            Spot::Leases => self.key([INDEX, "leases", PROBE, PROBE]),
+        }
+        .0
+    }
+
+    /// An object that says what time it is.
     pub fn clock(&self, run: &uuid::Uuid) -> ObjectKey {
         self.key([INDEX, "clock", &run.simple().to_string()])
     }
@@ -650,6 +688,31 @@ mod tests {
             assert_eq!(layout.node_folder(&layout.whole_index()), None);
             assert_eq!(layout.node_folder(&layout.root()), None);
             assert_eq!(layout.node_folder(&layout.node_backup(&f, &n)), None);
+        }
+    }
+
+    #[test]
+    fn what_tries_a_permission_is_no_part_of_a_backup() {
+        for prefix in [None, Some("p1".to_owned())] {
+            let layout = Layout::new(prefix);
+            let f = fqdn("n1");
+            let probe = |spot| layout.probe(spot, "0123");
+            // A purge takes it for garbage, and cassandra-medusa for what lies in the pool.
+            assert_eq!(layout.parse_in_node(&f, probe(Spot::Pool(&f)).path()), InNode::Pool);
+            let beside = [Spot::Full(&f), Spot::Meta(&f)].map(|spot| layout.parse_in_node(&f, probe(spot).path()));
+            assert_eq!(beside, [InNode::Full(name(PROBE)), InNode::Meta(name(PROBE))]);
+            assert!(BackupName::new(PROBE).is_err() && PROBE.starts_with(POOL) && PROBE.contains('-'));
+            assert!(Meta::ALL.iter().all(|meta| layout.meta(&f, &name(PROBE), *meta) != probe(Spot::Meta(&f))));
+            for spot in [Spot::Index, Spot::Summaries, Spot::Leases] {
+                let key = probe(spot);
+                assert_eq!(layout.parse_in_index(key.path()), InIndex::Clock, "{key}");
+                assert_eq!(layout.parse_in_node(&f, key.path()), InNode::Other);
+                assert_eq!(layout.place(&f, &key), None);
+            }
+            // cassandra-medusa passes over what is deeper in the index than entries, and dies on other names at their depth.
+            let depth = |key: &ObjectKey| key.path().parts().count();
+            let entry = layout.index_entry(&name("b1"), &f, IndexKind::Differential);
+            assert!(depth(&probe(Spot::Index)) > depth(&entry));
         }
     }
 

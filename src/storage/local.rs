@@ -31,7 +31,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
-use nix::unistd::linkat;
+use nix::unistd::{AccessFlags, access, linkat};
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
@@ -52,6 +52,9 @@ const LIST_BATCH: usize = 1000;
 
 /// Temporary files of runs that ended are removed after this time.
 const ABANDONED: Duration = Duration::from_hours(24);
+
+/// How often a folder is created that vanishes again.
+const FOLDER_ATTEMPTS: u32 = 5;
 
 /// In the folder of temporary files; held while an object is replaced on a condition.
 const UPDATE_LOCK: &str = "update.lock";
@@ -97,6 +100,16 @@ impl LocalStore {
 
     pub fn root(&self) -> &FsPath {
         &self.inner.root
+    }
+
+    /// Fails if files of the folder of an object may not be deleted. One that is not there keeps nobody from it.
+    pub(super) fn expect_writable(&self, location: &Path) -> Result<()> {
+        let file = self.inner.file(location);
+        let Some(folder) = file.parent() else { return Ok(()) };
+        match inline(|| access(folder, AccessFlags::W_OK | AccessFlags::X_OK)) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            Err(error) => Err(failed(location, name_the_file(&error.into(), folder))),
+        }
     }
 
     /// Makes everything durable that was written before.
@@ -210,7 +223,7 @@ impl Inner {
         }
         let folder = parent.join(format!(".{}.medusa-tmp", name.to_string_lossy()));
         fs::create_dir_all(&folder)?;
-        nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK)?;
+        access(&folder, AccessFlags::W_OK)?;
         Ok(folder)
     }
 
@@ -251,13 +264,15 @@ impl Inner {
             (Some(path), _) => fs::rename(path, &target),
             (None, _) => link_nameless(&temporary.file, &target),
         };
-        match place() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(parent)?;
-                place()?;
+        let mut placed = place();
+        // A storage check may remove the folder while it is empty.
+        for _ in 0..FOLDER_ATTEMPTS {
+            if !matches!(&placed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                break;
             }
-            other => other?,
+            placed = fs::create_dir_all(parent).and_then(|()| place());
         }
+        placed?;
         if durable {
             fs::File::open(parent)?.file().sync_all()?;
         }

@@ -27,7 +27,7 @@ use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
-use self::layout::{Layout, ObjectKey};
+use self::layout::{Layout, ObjectKey, Spot};
 use self::local::{Durable, LocalStore};
 use self::remote::Remote;
 
@@ -57,8 +57,11 @@ pub struct Settings {
     pub requests_in_flight: usize,
 }
 
-/// Nobody needs so long to look at the time.
-const OLD_CLOCK: TimeDelta = TimeDelta::hours(1);
+/// The name of an object that is only ever deleted.
+const NEVER_WRITTEN: &str = "none";
+
+/// Nobody needs so long to look at the time, or to check a storage.
+const OLD_PROBE: TimeDelta = TimeDelta::hours(1);
 
 /// What a conditional create found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +191,28 @@ impl Storage {
         Ok(deleted)
     }
 
+    /// Fails unless what lies at these spots may be deleted, before the first object goes. Object stores are asked to delete
+    /// what is not there, which says the same and leaves nothing; of a folder `going` says where files go.
+    pub async fn expect_deletable<'a>(
+        &self,
+        spots: impl IntoIterator<Item = Spot<'a>>,
+        going: impl IntoIterator<Item = &'a ObjectKey>,
+    ) -> Result<()> {
+        let Some(local) = &self.local else {
+            let keys = spots.into_iter().map(|spot| self.layout.probe(spot, NEVER_WRITTEN)).collect();
+            return self.delete(keys).await.map(drop);
+        };
+        let mut last = None;
+        for key in going {
+            let folder = key.path().as_ref().rsplit_once('/').map(|(folder, _)| folder);
+            if folder != last {
+                local.expect_writable(key.path()).map_err(self.error("delete objects, among them", key.path()))?;
+                last = folder;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a folder and those above it that are empty. Object stores have no folders.
     pub fn remove_empty_folder(&self, folder: &Path) {
         let Some(local) = &self.local else { return };
@@ -206,10 +231,13 @@ impl Storage {
         Ok(written?.last_modified)
     }
 
-    /// Removes what commands left of [`Self::time`] that were killed.
-    pub async fn remove_old_clocks(&self, now: DateTime<Utc>) -> Result<()> {
-        let objects: Vec<_> = self.list(&self.layout().clocks()).try_collect().await?;
-        let is_old = |object: &ObjectMeta| now.signed_duration_since(object.last_modified) > OLD_CLOCK;
+    /// Removes what commands that were killed left in the index of [`Self::time`] and of a storage check.
+    pub async fn remove_old_probes(&self, now: DateTime<Utc>) -> Result<()> {
+        let layout = &self.layout;
+        let folders = [layout.clocks(), layout.checks(), layout.probes(Spot::Index), layout.probes(Spot::Summaries)];
+        let listings = futures::stream::iter(folders.map(|folder| self.list(&folder)));
+        let objects: Vec<_> = listings.flatten_unordered(None).try_collect().await?;
+        let is_old = |object: &ObjectMeta| now.signed_duration_since(object.last_modified) > OLD_PROBE;
         let old = objects.into_iter().filter(is_old).map(|object| ObjectKey::listed(object.location));
         self.delete(old.collect()).await.map(drop)
     }

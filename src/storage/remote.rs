@@ -359,6 +359,20 @@ impl Storage {
         }
     }
 
+    /// Begins an upload in parts and aborts it, which tries whether an object may be written and leaves none. Returns whether
+    /// anything was tried: only stores that speak the protocol of S3 say so at the beginning.
+    pub async fn try_upload(&self, key: &ObjectKey) -> super::Result<bool> {
+        if self.remote.as_ref().is_none_or(|remote| remote.protocol != Protocol::S3) {
+            return Ok(false);
+        }
+        let begun = self.store.put_multipart_opts(key.path(), PutMultipartOptions::default()).await;
+        let mut upload = begun.map_err(self.error("begin to upload", key.path()))?;
+        if let Err(error) = upload.abort().await {
+            tracing::debug!("the upload of {key} could not be aborted: {}", explain::shortened(&error.to_string()));
+        }
+        Ok(true)
+    }
+
     /// Whether the store itself refuses to overwrite.
     pub fn is_conditional(&self) -> bool {
         self.remote.as_ref().is_none_or(|remote| remote.conditional)

@@ -1,20 +1,26 @@
-//! Tries on the operator's own bucket everything that medusa does with one: below a folder of its own, which is removed again.
+//! Tries on the operator's own bucket everything that medusa does with one: below a folder of its own, which is removed again,
+//! and what may be written and deleted also where commands do so (`spots.rs`).
 //!
-//! A probe that fails does not end the check. What depends on it is left out, and the report says which commands miss what. A
-//! crash leaves small objects in that folder; the next check removes them.
+//! A probe that fails does not end the check. What depends on it is left out, and the report says which commands lack what. A
+//! crash leaves small objects; the next check and the next purge remove them.
 
 pub mod report;
+pub mod roles;
+mod spots;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::Utc;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
 
 use self::report::{Outcome, Probe, Report};
+use self::roles::Role;
 use crate::context::Context;
 use crate::error::one_line;
-use crate::storage::layout::ObjectKey;
+use crate::model::units;
+use crate::storage::layout::{ObjectKey, Pool, Spot};
 use crate::storage::transfer::SourceFile;
 use crate::storage::{Created, Storage};
 
@@ -34,13 +40,13 @@ pub enum Extent {
     All,
 }
 
-/// Runs the probes.
+/// Runs the probes, or those for one role.
 ///
 /// # Errors
 /// Only what keeps it from running at all: interrupts, and this node's own disk.
-pub async fn run(context: &Context, extent: Extent) -> anyhow::Result<Report> {
+pub async fn run(context: &Context, extent: Extent, role: Option<Role>) -> anyhow::Result<Report> {
     let folder = uuid::Uuid::new_v4().simple().to_string();
-    let mut check = Check { context, storage: &context.storage, extent, folder, probes: Vec::new() };
+    let mut check = Check { context, storage: &context.storage, extent, role, folder, probes: Vec::new() };
     let report = Box::pin(context.interrupt.or(check.all())).await;
     let cleaned = check.clean().await;
     let mut report = report?;
@@ -55,6 +61,7 @@ struct Check<'a> {
     context: &'a Context,
     storage: &'a Storage,
     extent: Extent,
+    role: Option<Role>,
     /// Of this check.
     folder: String,
     probes: Vec<Probe>,
@@ -83,15 +90,27 @@ impl Check<'_> {
         self.probes.push(Probe { what, outcome: Outcome::LeftOut(why.to_owned()), took: Duration::ZERO });
     }
 
+    /// Whether the role needs it that is asked for.
+    fn wants(&self, what: &What) -> bool {
+        self.role.is_none_or(|role| role.needs_probe(what))
+    }
+
     async fn all(&mut self) -> anyhow::Result<Report> {
         let storage = self.storage.clone();
-        let mut report = Report::of(&storage);
+        let mut report = Report::of(&storage, self.role);
         let root = storage.layout().checks();
-        self.probe(&LIST, async {
-            let found: Vec<_> = storage.list(&root).try_collect().await?;
-            Ok(((), format!("{} found of earlier checks", found.len())))
-        })
-        .await;
+        let stored = self
+            .probe(&LIST, async {
+                let earlier: Vec<_> = storage.list(&root).try_collect().await?;
+                storage.folders(&storage.layout().root()).await?;
+                Ok((some_stored(&storage).await?, format!("{} found of earlier checks", earlier.len())))
+            })
+            .await
+            .unwrap_or_default();
+        if self.role == Some(Role::Reader) {
+            self.read_stored(&stored).await;
+            return Ok(report);
+        }
         let key = self.key("small");
         let written = self
             .probe(&WRITE, async {
@@ -100,8 +119,10 @@ impl Check<'_> {
             })
             .await;
         if written.is_none() {
+            self.read_stored(&stored).await;
             let files: &[_] = if self.extent == Extent::All { &[&PARTS, &DOWNLOAD] } else { &[] };
-            for what in [&[&READ, &CREATE, &LEASE, &RANGE], files, &[&SHOWN, &DELETE]].concat() {
+            let unfinished: &[_] = if storage.has_unfinished_uploads() { &[&UNFINISHED] } else { &[] };
+            for what in [&[&CREATE, &LEASE], files, &[&SHOWN], unfinished, &[&DELETE], &spots::PROBES].concat() {
                 self.leave_out(what, "nothing can be written");
             }
             return Ok(report);
@@ -112,7 +133,8 @@ impl Check<'_> {
                 anyhow::ensure!(content.as_deref() == Some(b"medusa"), "it is not what was written");
                 let found = storage.head(&key).await?;
                 let found = found.ok_or_else(|| anyhow::anyhow!("it is not there"))?;
-                Ok((found, String::new()))
+                let detail = read_all(&storage, &stored).await?;
+                Ok((found, detail))
             })
             .await;
         report.clock_difference = seen.as_ref().map(|found| (found.last_modified - Utc::now()).num_seconds());
@@ -129,7 +151,7 @@ impl Check<'_> {
             Ok(((), String::new()))
         })
         .await;
-        if self.extent == Extent::All {
+        if self.extent == Extent::All && self.role != Some(Role::Janitor) {
             self.files(&mut report).await?;
         }
         self.probe(&SHOWN, async {
@@ -138,21 +160,49 @@ impl Check<'_> {
             Ok(((), String::new()))
         })
         .await;
-        if storage.has_unfinished_uploads() {
+        if storage.has_unfinished_uploads() && self.role != Some(Role::Janitor) {
             self.probe(&UNFINISHED, async {
                 storage.abort_unfinished_uploads(&root).await?;
                 Ok(((), String::new()))
             })
             .await;
         }
+        let absent_lease = storage.layout().probe(Spot::Leases, &self.folder);
         self.probe(&DELETE, async {
             storage.delete(vec![key.clone()]).await?;
             anyhow::ensure!(storage.head(&key).await?.is_none(), "it is still there");
+            // What each command writes and deletes to learn the time, and where its lease is.
+            storage.time().await?;
+            storage.delete(vec![absent_lease]).await?;
             Ok(((), String::new()))
         })
         .await;
+        self.spots().await;
         report.latency = self.latency();
         Ok(report)
+    }
+
+    /// Reads what is there, for who may not write.
+    async fn read_stored(&mut self, stored: &[ObjectMeta]) {
+        let storage = self.storage.clone();
+        let absent = self.key("absent");
+        self.probe(&READ, async {
+            // Whoever may not read is not told that an object is not there.
+            storage.read(&absent).await?;
+            Ok(((), read_all(&storage, stored).await?))
+        })
+        .await;
+        match stored.iter().find(|object| object.size > 0) {
+            Some(object) => drop(
+                self.probe(&RANGE, async {
+                    let part = storage.read_range(&ObjectKey::listed(object.location.clone()), 0..1).await?;
+                    anyhow::ensure!(part.len() == 1, "it is not the part that was asked for");
+                    Ok(((), String::new()))
+                })
+                .await,
+            ),
+            None => self.leave_out(&RANGE, "there is no backup to be read"),
+        }
     }
 
     /// Uploads and downloads a file in parts, and has the second upload refused.
@@ -208,16 +258,54 @@ impl Check<'_> {
 
     /// Removes what this and earlier checks wrote.
     async fn clean(&self) -> anyhow::Result<()> {
-        let objects: Vec<_> = self.storage.list(&self.storage.layout().checks()).try_collect().await?;
-        let mine = self.storage.layout().check_folder(&self.folder);
-        let is_left = |object: &object_store::ObjectMeta| {
-            object.location.prefix_matches(&mine) || Utc::now() - object.last_modified > chrono::TimeDelta::hours(1)
+        if self.role == Some(Role::Reader) {
+            return Ok(());
+        }
+        let layout = self.storage.layout();
+        let mine = layout.check_folder(&self.folder);
+        let spots = spots::all(&self.context.fqdn).map(|spot| layout.probes(spot));
+        let listings =
+            spots.iter().chain([&layout.checks()]).map(|folder| self.storage.list(folder)).collect::<Vec<_>>();
+        let objects: Vec<_> = futures::stream::iter(listings).flatten_unordered(None).try_collect().await?;
+        let is_left = |object: &ObjectMeta| {
+            let is_mine = object.location.prefix_matches(&mine) || object.location.filename() == Some(&self.folder);
+            is_mine || Utc::now() - object.last_modified > chrono::TimeDelta::hours(1)
         };
         let keys = objects.into_iter().filter(is_left).map(|object| ObjectKey::listed(object.location));
         self.storage.delete(keys.collect()).await?;
-        self.storage.remove_empty_folder(&mine);
+        for folder in spots.iter().chain([&mine, &layout.clocks()]) {
+            self.storage.remove_empty_folder(folder);
+        }
         Ok(())
     }
+}
+
+/// Some objects of backups: an entry of the index, and what the node that it names has stored.
+async fn some_stored(storage: &Storage) -> anyhow::Result<Vec<ObjectMeta>> {
+    let layout = storage.layout();
+    let mut index = storage.list(&layout.index());
+    while let Some(object) = index.try_next().await? {
+        let Some(entry) = layout.parse_index_entry(&object.location) else { continue };
+        let meta = storage.list(&layout.meta_folder(&entry.fqdn, &entry.name)).try_next().await?;
+        let pool = storage.list(&layout.pool(&entry.fqdn, Pool::Differential)).try_next().await?;
+        return Ok([Some(object), meta, pool].into_iter().flatten().collect());
+    }
+    Ok(Vec::new())
+}
+
+/// Reads a little of each. Says how many there were.
+async fn read_all(storage: &Storage, objects: &[ObjectMeta]) -> anyhow::Result<String> {
+    for object in objects {
+        let key = ObjectKey::listed(object.location.clone());
+        let found = storage.head(&key).await?;
+        if found.is_some_and(|found| found.size > 0) {
+            storage.read_range(&key, 0..1).await?;
+        }
+    }
+    Ok(match objects.len() as u64 {
+        0 => "there is no backup to be read".to_owned(),
+        count => format!("{} of backups", units::counted(count, "object")),
+    })
 }
 
 const OVERWRITTEN: &str = "an object that was there was overwritten, although the request forbade it";
@@ -251,7 +339,7 @@ const WRITERS: &str = "backup-node, delete-backup, purge, build-index";
 static LIST: What = What { name: "list", needs: "list the bucket", for_what: READERS };
 #[cfg(test)]
 pub const WRITE_PROBE: &What = &WRITE;
-static WRITE: What = What { name: "write", needs: "write objects", for_what: WRITERS };
+static WRITE: What = What { name: "write", needs: "write objects below index/", for_what: WRITERS };
 static READ: What = What { name: "read", needs: "read objects", for_what: READERS };
 static CREATE: What =
     What { name: "conditional create", needs: "If-None-Match on writes", for_what: "no object is ever overwritten" };
@@ -279,5 +367,8 @@ static UNFINISHED: What = What {
     needs: "list and abort uploads in parts",
     for_what: "removing what killed backups left",
 };
-static DELETE: What =
-    What { name: "delete", needs: "delete objects", for_what: "leases (every writing command), delete-backup, purge" };
+static DELETE: What = What {
+    name: "delete",
+    needs: "delete objects below index/leases/, index/clock/ and index/storage-check/",
+    for_what: "leases, so every command that writes",
+};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::roles::Role;
 use super::{CLOCK_LIMIT, What};
 use crate::explain;
 use crate::model::look::{Look, Tone};
@@ -30,12 +31,18 @@ impl Probe {
     pub fn is_ok(&self) -> bool {
         matches!(self.outcome, Outcome::Ok(_))
     }
+
+    pub fn is_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
 }
 
 /// The whole check.
 #[derive(Debug)]
 pub struct Report {
     pub location: String,
+    /// What the probes were made for. `None`: for all.
+    pub role: Option<Role>,
     pub probes: Vec<Probe>,
     /// Seconds by which the storage's clock is ahead of ours.
     pub clock_difference: Option<i64>,
@@ -47,9 +54,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn of(storage: &Storage) -> Self {
+    pub(super) fn of(storage: &Storage, role: Option<Role>) -> Self {
         Self {
             location: storage.location().to_owned(),
+            role,
             probes: Vec::new(),
             clock_difference: None,
             latency: None,
@@ -62,12 +70,20 @@ impl Report {
         self.clock_difference.is_some_and(|seconds| seconds.abs() > CLOCK_LIMIT)
     }
 
+    /// What was left out either depends on what failed, or was not there to be read.
     pub fn is_good(&self) -> bool {
-        self.probes.iter().all(Probe::is_ok) && !self.is_clock_wrong()
+        self.failed() == 0 && !self.is_clock_wrong()
+    }
+
+    /// The roles that were asked for, each with the probes that it needs and that failed.
+    pub fn roles(&self) -> Vec<(Role, Vec<&'static What>)> {
+        let asked = Role::ALL.into_iter().filter(|role| self.role.is_none_or(|asked| asked == *role));
+        let failed: Vec<_> = self.probes.iter().filter(|probe| probe.is_failed()).map(|probe| probe.what).collect();
+        asked.map(|role| (role, failed.iter().copied().filter(|what| role.needs_probe(what)).collect())).collect()
     }
 
     pub fn failed(&self) -> usize {
-        self.probes.iter().filter(|probe| matches!(probe.outcome, Outcome::Failed(_))).count()
+        self.probes.iter().filter(|probe| probe.is_failed()).count()
     }
 
     /// What to do about the first thing that is missing.
@@ -91,7 +107,7 @@ impl Report {
             let state = look.paint(tone, &format!("{state:<11}"));
             text.push_str(&look.folded(format!("  {:<22}{state}{took:>8}  {remark}", probe.what.name).trim_end(), 45));
         }
-        text.push('\n');
+        let before = text.len();
         for (name, value) in [
             ("latency", self.latency.map(|latency| format!("{:.0?} for a small request", rounded(latency)))),
             ("upload", self.upload.map(|rate| format!("{}/s, one file", units::size(rate)))),
@@ -101,6 +117,13 @@ impl Report {
             if let Some(value) = value {
                 text.push_str(&format!("  {name:<22}{value}\n"));
             }
+        }
+        if text.len() > before {
+            text.insert(before, '\n');
+        }
+        text.push_str("\nWhat these credentials are good for:\n");
+        for (role, lacks) in self.roles() {
+            text.push_str(&role_text(role, &lacks, look));
         }
         let missing: Vec<_> = self.probes.iter().filter_map(|probe| missing(probe, look)).collect();
         if !missing.is_empty() {
@@ -130,11 +153,20 @@ impl Report {
                 "seconds": probe.took.as_secs_f64(),
             })
         };
+        let role = |(role, lacks): (Role, Vec<&What>)| {
+            json!({
+                "role": role.name(),
+                "commands": role.commands(),
+                "works": lacks.is_empty(),
+                "lacks": lacks.iter().map(|what| what.needs).collect::<Vec<_>>(),
+            })
+        };
         json!({
             "version": 1,
             "location": self.location,
             "good": self.is_good(),
             "probes": self.probes.iter().map(probe).collect::<Vec<_>>(),
+            "roles": self.roles().into_iter().map(role).collect::<Vec<_>>(),
             "clock_difference_seconds": self.clock_difference,
             "latency_seconds": self.latency.map(|latency| latency.as_secs_f64()),
             "upload_bytes_per_second": self.upload,
@@ -153,6 +185,18 @@ fn clock(seconds: i64) -> String {
         ahead if ahead > 0 => format!("{ahead} s ahead of this node"),
         behind => format!("{} s behind this node", -behind),
     }
+}
+
+/// `  node                  LACKS      backup-node, leases: …`
+fn role_text(role: Role, lacks: &[&What], look: Look) -> String {
+    let (state, tone) = if lacks.is_empty() { ("works", Tone::Good) } else { ("LACKS", Tone::Bad) };
+    let state = look.paint(tone, &format!("{state:<11}"));
+    let mut remark = role.commands().join(", ");
+    if !lacks.is_empty() {
+        let lacks: Vec<_> = lacks.iter().map(|what| what.name).collect();
+        remark = format!("{remark}: {}", lacks.join(", "));
+    }
+    look.folded(&format!("  {:<22}{state}{remark}", role.name()), 35)
 }
 
 fn missing(probe: &Probe, look: Look) -> Option<String> {

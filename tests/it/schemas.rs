@@ -261,6 +261,8 @@ fn every_document_about_a_bucket_is_what_its_schema_says_and_nothing_else_is() {
     put(&bucket_folder, "index/leases/n10.json", "?");
     printed.add(&medusa, &["leases"]);
     printed.add(&medusa, &["storage-check"]);
+    put(&medusa.base_path().join("blocked"), "index/storage-check", "in the way");
+    printed.add(&medusa, &["storage-check", "--bucket-name", "blocked"]);
     printed.add(&medusa, &["doctor", "--bucket-name", "none"]);
     let base = medusa.base_path().display().to_string();
     let init = ["init", "--provider", "local", "--bucket-name", "b", "--base-path"];

@@ -8,7 +8,8 @@ use crate::lab::stores::azurite::Azurite;
 use crate::lab::stores::gcs::FakeGcs;
 use crate::lab::stores::minio::Minio;
 use crate::lab::stores::recorder::{Action, Answer, Fault, Recorder, Request};
-use crate::support::assert_fails;
+use crate::made::{self, backup, object};
+use crate::support::{assert_fails, own_data, shared_node, snapshot_folder};
 
 fn results(run: &Run) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -22,6 +23,15 @@ fn results(run: &Run) -> Vec<(String, String)> {
 
 fn missing(run: &Run) -> Vec<String> {
     results(run).into_iter().filter(|(_, result)| result == "missing").map(|(name, _)| name).collect()
+}
+
+/// What the roles lack.
+fn lacks(run: &Run) -> Vec<(String, Vec<String>)> {
+    let texts =
+        |value: &Value| value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    let roles = run.json()["roles"].as_array().unwrap().clone();
+    let role = |role: &Value| (role["role"].as_str().unwrap().to_owned(), texts(&role["lacks"]));
+    roles.iter().map(role).filter(|(_, lacks): &(String, Vec<String>)| !lacks.is_empty()).collect()
 }
 
 fn on(settings: &[(&'static str, String)]) -> Medusa {
@@ -40,6 +50,7 @@ fn is_good(server: &impl ObjectServer) {
     assert!(results(&run).iter().all(|(_, result)| result == "ok"), "{run}");
     let document = run.json();
     assert_eq!(document["good"], true);
+    assert!(document["roles"].as_array().unwrap().iter().all(|role| role["works"] == true), "{run}");
     assert!(document["upload_bytes_per_second"].as_u64().unwrap() > 0, "{run}");
     assert!(document["clock_difference_seconds"].as_i64().unwrap().abs() <= 2, "{run}");
     assert!(server.objects(&bucket).is_empty(), "nothing stays");
@@ -67,6 +78,27 @@ fn a_folder() {
     assert!(missing(&run).is_empty(), "{run}");
 }
 
+/// A bucket with a backup of this node.
+fn with_backup(minio: &Minio) -> String {
+    let bucket = minio.new_bucket("check");
+    let folder = crate::lab::scratch("check");
+    for (name, file) in [("b1", "nb-1-big-Data.db"), ("b2", "nb-2-big-Data.db")] {
+        backup(folder.path(), NODE, name, &[NODE], &[object(NODE, file, name)]);
+    }
+    for (key, content) in crate::lab::tree(folder.path()) {
+        minio.put(&bucket, &key, &content);
+    }
+    bucket
+}
+
+const NODE: &str = "127.0.0.1";
+
+fn restrict(medusa: &mut Medusa, policy: &Value) {
+    let minio = Minio::shared();
+    let key_file = minio.key_file(&minio.restricted(policy)).display().to_string();
+    medusa.set("storage", "key_file", &key_file);
+}
+
 #[test]
 fn a_bucket_without_permissions() {
     let minio = Minio::shared();
@@ -75,24 +107,299 @@ fn a_bucket_without_permissions() {
         {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "arn:aws:s3:::*"},
     ]});
     let mut medusa = on(&minio.settings(&bucket));
-    let reader = minio.key_file(&minio.restricted(&policy)).display().to_string();
-    medusa.set("storage", "key_file", &reader);
+    restrict(&mut medusa, &policy);
     let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
     assert_eq!(missing(&run), ["write"]);
+    assert_eq!(lacks(&run).into_iter().map(|(role, _)| role).collect::<Vec<_>>(), ["node", "janitor"]);
     let run = medusa.run(&["storage-check"]);
     println!("{run}");
     assert_fails(&run, 3, &["did not work", "hint: docs/storage has the permissions"]);
-    assert!(run.stdout.contains("write objects\n    needed for: backup-node"), "{run}");
+    assert!(run.stdout.contains("write objects below index/\n    needed for: backup-node"), "{run}");
 
     let writer = json!({"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket", "s3:PutObject"], "Resource": "arn:aws:s3:::*"},
     ]});
-    let writer = minio.key_file(&minio.restricted(&writer)).display().to_string();
-    medusa.set("storage", "key_file", &writer);
+    restrict(&mut medusa, &writer);
     let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
+    let deletes = ["delete", "delete metadata", "delete data", "delete in the index"];
     let missing = missing(&run);
-    assert!(missing.contains(&"delete".to_owned()) && !missing.contains(&"write".to_owned()), "{run}");
+    assert!(deletes.iter().all(|name| missing.contains(&(*name).to_owned())), "{run}");
+    assert!(!missing.contains(&"write".to_owned()) && !missing.contains(&"write backups".to_owned()), "{run}");
     assert!(run.stderr.contains("what the check wrote could not be removed"), "{run}");
+    let left: Vec<_> = minio.objects(&bucket).into_keys().collect();
+    assert!(
+        left.iter().all(|key| key.starts_with("index/storage-check/") || key.starts_with("index/clock/")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_credential_that_may_only_read_is_good_for_reading() {
+    let minio = Minio::shared();
+    let bucket = with_backup(minio);
+    let before = minio.objects(&bucket);
+    let recorder = Recorder::start(&minio.endpoint, []);
+    let mut medusa = on(&minio.settings_at(&bucket, recorder.port));
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "arn:aws:s3:::*"},
+    ]});
+    restrict(&mut medusa, &policy);
+    let run = medusa.ok(&["storage-check", "--role", "reader", "--output", "json"]);
+    let ok = |name: &str| (name.to_owned(), "ok".to_owned());
+    assert_eq!(results(&run), [ok("list"), ok("read"), ok("range")]);
+    assert!(run.stdout.contains("3 objects of backups"), "{run}");
+    let writes = recorder.matching(|request| !["GET", "HEAD"].contains(&&*request.method));
+    assert!(writes.is_empty(), "who only reads tries nothing else: {writes:?}");
+    let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
+    assert!(results(&run).contains(&ok("read")) && results(&run).contains(&ok("range")), "{run}");
+    println!("{}", medusa.run(&["storage-check"]).expect_code(3));
+
+    // One that may list, and not read what is there.
+    let lists = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": "arn:aws:s3:::*"},
+        {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": format!("arn:aws:s3:::{bucket}/index/*")},
+    ]});
+    restrict(&mut medusa, &lists);
+    let run = medusa.run(&["storage-check", "--role", "reader", "--output", "json"]).expect_code(3);
+    assert_eq!(missing(&run), ["read"]);
+    assert_eq!(lacks(&run), [("reader".to_owned(), vec!["read objects".to_owned()])]);
+    assert_eq!(minio.objects(&bucket), before);
+}
+
+#[test]
+fn a_deletion_that_is_denied_in_one_folder_is_found() {
+    let minio = Minio::shared();
+    let bucket = with_backup(minio);
+    let before = minio.objects(&bucket);
+    let mut medusa = on(&minio.settings(&bucket));
+    for (denied, probe, who) in [
+        (format!("{bucket}/{NODE}/data/*"), "delete data", &["janitor"][..]),
+        (format!("{bucket}/*/data/*"), "delete data", &["janitor"]),
+        (format!("{bucket}/{NODE}/*/meta/*"), "delete metadata", &["node", "janitor"]),
+        (format!("{bucket}/index/backup_index/*"), "delete in the index", &["janitor"]),
+        (format!("{bucket}/index/summaries/*"), "delete in the index", &["janitor"]),
+        (format!("{bucket}/index/leases/*"), "delete", &["node", "janitor"]),
+    ] {
+        restrict(&mut medusa, &denying(&denied));
+        let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
+        assert_eq!(missing(&run), [probe], "{denied}: {run}");
+        let roles: Vec<_> = lacks(&run).into_iter().map(|(role, _)| role).collect();
+        assert_eq!(roles, who, "{denied}: {run}");
+        assert_eq!(minio.objects(&bucket), before, "{denied}: nothing stays");
+    }
+    restrict(&mut medusa, &denying(&format!("{bucket}/{NODE}/data/*")));
+    println!("{}", medusa.run(&["storage-check"]).expect_code(3));
+    medusa.ok(&["storage-check", "--role", "node"]);
+    assert_fails(&medusa.run(&["storage-check", "--role", "janitor"]), 3, &["1 thing that medusa needs"]);
+    assert_eq!(minio.incomplete_uploads(&bucket), [""; 0]);
+}
+
+/// Everything may be done but to delete there.
+fn denying(resource: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:*"], "Resource": "arn:aws:s3:::*"},
+        {"Effect": "Deny", "Action": ["s3:DeleteObject"], "Resource": format!("arn:aws:s3:::{resource}")},
+    ]})
+}
+
+/// Manifests go for files that are deleted later. If those may not be deleted, nothing goes.
+#[test]
+fn p3_a_purge_that_may_not_delete_everything_deletes_nothing() {
+    let minio = Minio::shared();
+    let bucket = with_backup(minio);
+    let before = minio.objects(&bucket);
+    let mut medusa = on(&minio.settings(&bucket));
+    medusa.set("storage", "backup_grace_period_in_days", "0");
+    for denied in ["data/*", "*/meta/*"].map(|folder| format!("{bucket}/{NODE}/{folder}")) {
+        restrict(&mut medusa, &denying(&denied));
+        for command in [&["purge", "--keep-last", "1"][..], &["purge", "--keep-last", "1", "--all-nodes"]] {
+            let run = medusa.run(command);
+            assert_fails(&run, 1, &["no backup was deleted: ", "nothing was deleted, because not everything may be"]);
+            assert!(run.stderr.contains("storage-check"), "{run}");
+            assert_eq!(minio.objects(&bucket), before, "{denied}: {run}");
+        }
+    }
+    let delete = ["delete-backup", "--backup-name", "b1"];
+    assert_fails(&medusa.run(&delete), 1, &["nothing was deleted"]);
+    assert_eq!(minio.objects(&bucket), before);
+    // What is in the pool stays in a deletion, and what there is to do is done once it may be.
+    restrict(&mut medusa, &denying(&format!("{bucket}/{NODE}/data/*")));
+    medusa.ok(&delete);
+    let left = |key: &str| minio.objects(&bucket).contains_key(&format!("{NODE}/{key}"));
+    let file = |name: &str| format!("data/ks/{}/{name}", made::TABLE);
+    assert!(!left("b1/meta/manifest.json") && left(&file("nb-1-big-Data.db")));
+    assert_fails(&medusa.run(&["purge"]), 1, &["no backup was deleted"]);
+    restrict(&mut medusa, &denying(&format!("{bucket}/other/*")));
+    medusa.ok(&["purge"]);
+    assert!(!left(&file("nb-1-big-Data.db")) && left(&file("nb-2-big-Data.db")) && left("b2/meta/manifest.json"));
+}
+
+/// Below a folder: who may not delete in one folder of the pool.
+#[test]
+fn p3_a_purge_of_a_folder_that_belongs_to_somebody_else_deletes_nothing() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root, to be somebody else for once");
+    let mut medusa = made::medusa();
+    medusa.set("storage", "backup_grace_period_in_days", "0");
+    for (name, file) in [("b1", "nb-1-big-Data.db"), ("b2", "nb-2-big-Data.db")] {
+        backup(&medusa.bucket(), NODE, name, &[NODE], &[object(NODE, file, name)]);
+    }
+    let program = medusa.folder.path().join("medusa-copy");
+    std::fs::copy(crate::support::binary(), &program).unwrap();
+    for entry in walkdir::WalkDir::new(medusa.folder.path()) {
+        chown(entry.unwrap().path(), Some(65534), Some(65534)).unwrap();
+    }
+    std::fs::set_permissions(medusa.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let pool = medusa.bucket().join(NODE).join("data/ks").join(made::TABLE);
+    chown(&pool, Some(0), Some(0)).unwrap();
+    std::fs::write(pool.join("nb-9-big-Data.db"), "garbage").unwrap();
+    let before = crate::lab::tree(&medusa.bucket());
+    let purge = || {
+        let prepared = medusa.prepare(&["purge", "--keep-last", "1"]);
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(prepared.get_args());
+        command.env_remove("RUST_BACKTRACE").current_dir(medusa.folder.path());
+        crate::lab::medusa::finish(command.output().unwrap(), "medusa", &["purge"])
+    };
+    assert_fails(&purge(), 1, &["no backup was deleted", "Permission denied"]);
+    assert_eq!(crate::lab::tree(&medusa.bucket()), before);
+    chown(&pool, Some(65534), Some(65534)).unwrap();
+    purge().expect_code(0);
+    assert!(!pool.join("nb-9-big-Data.db").exists());
+}
+
+/// The policies as they stand in the guide, without comments and with another bucket.
+fn policies(bucket: &str) -> [(&'static str, Value); 3] {
+    let page = std::fs::read_to_string(crate::lab::project().join("docs/storage/s3.md")).unwrap();
+    let blocks = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let policies = blocks.filter(|block| block.contains("\"Statement\""));
+    let mut policies =
+        policies.map(|block| serde_json::from_str(&block.replace("acme-cassandra-backups", bucket)).unwrap());
+    let all = ["reader", "node", "janitor"].map(|role| (role, policies.next().unwrap()));
+    assert!(policies.next().is_none());
+    all
+}
+
+/// A list of which each thing alone can be taken out.
+fn without_each(list: &Value) -> Vec<(String, Value)> {
+    let things = list.as_array().cloned().unwrap_or_else(|| vec![list.clone()]);
+    let without = |one: &Value| things.iter().filter(|thing| *thing != one).cloned().collect();
+    things.iter().filter(|_| things.len() > 1).map(|one| (one.to_string(), Value::Array(without(one)))).collect()
+}
+
+#[test]
+fn the_policies_of_the_guide_are_enough_and_no_more_than_that() {
+    let minio = Minio::shared();
+    let bucket = with_backup(minio);
+    let before = minio.objects(&bucket);
+    let mut medusa = on(&minio.settings(&bucket));
+    for (role, policy) in policies(&bucket) {
+        let check = ["storage-check", "--role", role];
+        restrict(&mut medusa, &policy);
+        medusa.ok(&check);
+        let statements = policy["Statement"].as_array().unwrap();
+        for (at, statement) in statements.iter().enumerate() {
+            for part in ["Action", "Resource"] {
+                for (what, rest) in without_each(&statement[part]) {
+                    // It is needed where there is something to abort.
+                    if what.contains("AbortMultipartUpload") {
+                        continue;
+                    }
+                    let mut less = policy.clone();
+                    less["Statement"][at][part] = rest;
+                    restrict(&mut medusa, &less);
+                    let run = medusa.run(&check);
+                    assert_eq!(run.code, 3, "{role} without {what}: {run}");
+                }
+            }
+        }
+        assert_eq!(
+            minio.objects(&bucket).keys().filter(|key| !key.starts_with("index/")).count(),
+            before.keys().filter(|key| !key.starts_with("index/")).count()
+        );
+    }
+}
+
+#[test]
+fn commands_work_with_the_policies_of_the_guide() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("roles");
+    let node = shared_node();
+    let mut medusa = crate::support::medusa(node);
+    let data = own_data(&mut medusa, node);
+    medusa.use_store(&minio.settings(&bucket));
+    let [(_, reader), (_, writer), (_, janitor)] = policies(&bucket);
+    restrict(&mut medusa, &writer);
+    for name in ["b1", "b2", "b3"] {
+        std::fs::write(snapshot_folder(&data, name).join("nb-1-big-Index.db"), name).unwrap();
+        medusa.ok(&["backup-node", "--backup-name", name, "--use-existing-snapshot", "--keep-snapshot"]);
+    }
+    medusa.ok(&["leases"]);
+    restrict(&mut medusa, &reader);
+    let target = medusa.folder.path().join("download");
+    std::fs::create_dir(&target).unwrap();
+    let target = target.display().to_string();
+    for arguments in [
+        &["list-backups"][..],
+        &["status", "--latest"],
+        &["verify", "--all", "--read-data"],
+        &["download", "--backup-name", "b2", "--download-destination", &target],
+        &["purge", "--keep-last", "1", "--dry-run"],
+    ] {
+        medusa.ok(arguments);
+    }
+    restrict(&mut medusa, &janitor);
+    medusa.set("storage", "backup_grace_period_in_days", "0");
+    medusa.ok(&["build-index"]);
+    medusa.ok(&["delete-backup", "--backup-name", "b1"]);
+    medusa.ok(&["purge", "--keep-last", "1"]);
+    restrict(&mut medusa, &reader);
+    medusa.ok(&["verify", "--all", "--read-data"]);
+    assert_eq!(crate::support::listed(&medusa).into_keys().collect::<Vec<_>>(), ["b3"]);
+    let files: Vec<_> = minio.objects(&bucket).into_keys().filter(|key| key.ends_with("-Index.db")).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+}
+
+/// What a check leaves that is killed is seen by no command of either program, and goes with the next purge.
+#[test]
+fn what_a_killed_check_leaves_is_no_backup() {
+    use medusa::model::names::Fqdn;
+    use medusa::storage::layout::{Layout, Spot};
+    let mut medusa = made::medusa();
+    medusa.set("storage", "backup_grace_period_in_days", "0");
+    backup(&medusa.bucket(), NODE, "b1", &[NODE], &[object(NODE, "nb-1-big-Data.db", "b1")]);
+    let (layout, fqdn) = (Layout::new(None), Fqdn::new(NODE).unwrap());
+    let spots = [Spot::Meta(&fqdn), Spot::Pool(&fqdn), Spot::Full(&fqdn), Spot::Index, Spot::Summaries, Spot::Leases];
+    let left = spots.map(|spot| layout.probe(spot, "0123456789abcdef0123456789abcdef").to_string());
+    let before = medusa.ok(&["list-backups"]);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(48);
+    for key in &left {
+        made::put(&medusa.bucket(), key, "medusa");
+        let file = std::fs::File::options().write(true).open(medusa.bucket().join(key)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let run = medusa.ok(&["list-backups"]);
+    assert_eq!((&run.stdout, &run.stderr), (&before.stdout, &before.stderr));
+    assert_eq!(medusa.peer_ok(&["list-backups"]).stdout, before.stdout);
+    medusa.peer_ok(&["verify", "--backup-name", "b1"]);
+    medusa.ok(&["build-index"]);
+    medusa.ok(&["leases"]);
+    medusa.ok(&["verify", "--all", "--read-data"]);
+    medusa.ok(&["verify", "--repository"]);
+    medusa.ok(&["purge"]);
+    let tree = crate::lab::tree(&medusa.bucket());
+    // Nothing is ever written there.
+    let gone = left.iter().filter(|key| !key.contains("/leases/"));
+    assert!(gone.clone().all(|key| !tree.contains_key(key)), "{:?}", tree.keys());
+    medusa.ok(&["verify", "--all", "--read-data"]);
+    // cassandra-medusa takes what lies in the pool, too.
+    for key in gone.filter(|key| key.starts_with(NODE)) {
+        made::put(&medusa.bucket(), key, "medusa");
+        let file = std::fs::File::options().write(true).open(medusa.bucket().join(key)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    medusa.peer_ok(&["purge"]);
+    assert!(crate::lab::tree(&medusa.bucket()).keys().all(|key| !left.contains(key) || key.contains("/leases/")));
 }
 
 #[test]

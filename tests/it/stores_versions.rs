@@ -51,11 +51,11 @@ fn p3_what_a_purge_removes_from_a_bucket_with_versions_can_be_brought_back() {
     let versions = first_files(minio, &bucket);
     assert_eq!(versions.len(), 2, "the content, and the mark that it was deleted: {versions:?}");
     assert!(versions.iter().any(|version| version["deleted"] == true && version["latest"] == true), "{versions:?}");
-    // Data is written once: what was overwritten are leases, latest markers and clocks.
+    // Data is written once: what was overwritten are leases, latest markers and clocks. What a purge tries is only deleted.
     for version in minio.versions(&bucket) {
         let key = version["key"].as_str().unwrap();
         let written = minio.versions(&bucket).iter().filter(|v| v["key"] == key && v["deleted"] == false).count();
-        assert!(!key.contains("/data/") || written == 1, "{key} was written {written} times");
+        assert!(!key.contains("/data/") || written <= 1, "{key} was written {written} times");
     }
 }
 

@@ -166,6 +166,14 @@ fn p4_a_backup_that_does_not_match_the_node_is_refused() {
         edit(&lab.meta(&medusa, "server_version.json"), |text| text.replace("5.0.9", "6.1.0"));
         let too_new = "this node runs Cassandra 5.0.9, which cannot read what 6.1.0 wrote";
         lab.refused(&medusa, &B1, 1, &[too_new, "hint: install the newer release first"]);
+
+        let medusa = lab.copy();
+        edit(&lab.meta(&medusa, "manifest.json"), |text| text.replace("/nb-", "/la-"));
+        let too_old = "this node runs Cassandra 5.0.9, which cannot read ";
+        let more = ["SSTables that 2.2 or an older release wrote", "/la-", "nodetool upgradesstables there"];
+        lab.refused(&medusa, &B1, 1, &[&[too_old], &more[..]].concat());
+        lab.refused(&medusa, &[&B1[..], &["--table", "shop.t"]].concat(), 1, &[too_old, "/la-"]);
+
         let both = [&B1[..], &["--keep-auth"]].concat();
         lab.refused(&lab.backup, &both, 1, &["system_auth cannot be kept", "hint: --keep-auth goes with --remote"]);
     });

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 
 use super::RestoreOptions;
 use super::fit::Statements;
-use super::journal::FOLDER;
+use super::journal::is_left_alone;
 use super::place::{Placement, check_space, directories};
 use super::plan::{Mode, PlannedTable, RestorePlan};
 use crate::cassandra::facts::{self, ClusterFacts, Schema};
@@ -118,13 +118,18 @@ fn emptied(options: &RestoreOptions, yaml: &CassandraYaml, notes: &mut Vec<Strin
     let mut folders = vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()];
     if options.selection.is_all() {
         folders.push(yaml.hints_directory.clone());
-    } else if fs::read_dir(&yaml.hints_directory).is_ok_and(|mut entries| entries.next().is_some()) {
+    } else if fs::read_dir(&yaml.hints_directory).is_ok_and(holds_files) {
         let folder = yaml.hints_directory.display();
         notes.push(format!(
             "{folder} holds hints: those for the restored tables would bring newer rows back to other nodes"
         ));
     }
     folders
+}
+
+/// Whether a folder of Cassandra holds anything of it.
+fn holds_files(mut entries: fs::ReadDir) -> bool {
+    entries.any(|entry| entry.is_ok_and(|entry| !is_left_alone(&entry.file_name())))
 }
 
 /// Whether the node becomes the backed-up one, with its schema, tokens and roles.
@@ -142,8 +147,7 @@ fn must_drain(options: &RestoreOptions, yaml: &CassandraYaml, service: &Service<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         entries => entries?,
     };
-    let is_log = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with(FOLDER);
-    if entries.any(|entry| entry.is_ok_and(is_log)) {
+    if holds_files(entries) {
         let folder = yaml.commitlog_directory.display();
         return Err(Failure::failed(format!("Cassandra is not running, and {folder} may hold writes to other tables"))
             .hint("start Cassandra first, so that it can flush them, or restore the whole node")

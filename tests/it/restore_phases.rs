@@ -332,7 +332,8 @@ fn nothing_is_moved_beneath_a_cassandra_that_is_booting() {
         // As if it had been killed between two moves.
         edit(&lab.journal(), |text| text.replace("\"starting\"", "\"swapping\""));
         let undo = lab.journal().with_file_name("undo/shop");
-        assert!(undo.exists());
+        let set_aside = || fs::read_dir(&undo).into_iter().flatten().count();
+        assert_eq!(set_aside(), 1, "the table of the keyspace");
         let java = slow.folder.path().join("java");
         fs::copy("/bin/sleep", &java).unwrap();
         let held = fs::File::open(undo.parent().unwrap().parent().unwrap().join("journal.json")).unwrap();
@@ -340,11 +341,11 @@ fn nothing_is_moved_beneath_a_cassandra_that_is_booting() {
         slow.set("cassandra", "stop_timeout", "1");
         let run = slow.run(&[&RESTORE[..], &["--undo"]].concat());
         assert_fails(&run, 1, &["its files are still open in", &format!("process {} (java)", booting.id())]);
-        assert!(undo.exists(), "{run}");
+        assert_eq!(set_aside(), 1, "{run}");
         booting.kill().unwrap();
         booting.wait().unwrap();
         lab.ends(&["--undo"], "undone");
-        assert!(!undo.join("t").exists());
+        assert_eq!(set_aside(), 0, "it is back in its place");
         assert!(lab.node.is_up());
     });
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -265,11 +266,11 @@ impl Storage {
 
     /// All entries of the backup index. What nobody knows is passed over.
     pub async fn index_entries(&self) -> Result<Vec<IndexEntry>> {
-        self.index(None).try_collect().await
+        self.index(None).map_ok(|(entry, _)| entry).try_collect().await
     }
 
-    /// The entries of the backup index, or of one backup in it.
-    pub fn index(&self, only: Option<&BackupName>) -> BoxStream<'_, Result<IndexEntry>> {
+    /// The entries of the backup index, or of one backup in it, as they are listed.
+    pub fn index(&self, only: Option<&BackupName>) -> BoxStream<'_, Result<(IndexEntry, ObjectMeta)>> {
         let layout = self.layout();
         let listing = self.list(&only.map_or_else(|| layout.index(), |name| layout.index_of(name)));
         let entries = listing.try_filter_map(async |object| {
@@ -277,7 +278,7 @@ impl Storage {
             if entry.is_none() {
                 tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location));
             }
-            Ok(entry)
+            Ok(entry.map(|entry| (entry, object)))
         });
         entries.boxed()
     }

@@ -219,13 +219,13 @@ impl Storage {
     }
 
     /// How much the manifest of a finished node backup names. Manifests take their bytes of `memory` while they are read, and
-    /// those that are larger than all of it take none. `None`: proven absent.
+    /// those that are larger than all of it take none. `None`: proven absent. A failure: it is damaged.
     pub async fn manifest_totals(
         &self,
         fqdn: &Fqdn,
         name: &BackupName,
         memory: &Memory,
-    ) -> anyhow::Result<Option<Totals>> {
+    ) -> anyhow::Result<Option<std::result::Result<Totals, Failure>>> {
         let key = self.layout().meta(fqdn, name, Meta::Manifest);
         let Some(found) = self.get(&key).await? else { return Ok(None) };
         let totals = if let Some(_held) = memory.take(found.meta.size).await? {
@@ -237,11 +237,11 @@ impl Storage {
             tokio::task::spawn_blocking(move || Totals::read(reader)).await?
         };
         match totals {
-            Ok(totals) => Ok(Some(totals)),
+            Ok(totals) => Ok(Some(Ok(totals))),
             Err(error) if error.is_io() => {
                 Err(error).with_context(|| format!("could not read {}", self.name_of(key.path())))
             }
-            Err(error) => Err(self.unusable(&key, error).into()),
+            Err(error) => Ok(Some(Err(self.unusable(&key, error)))),
         }
     }
 

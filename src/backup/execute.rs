@@ -11,7 +11,7 @@ use crate::cassandra::snapshot::SnapshotFile;
 use crate::error::one_line;
 use crate::files;
 use crate::model::backups::BackupMode;
-use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
+use crate::model::digest::{ContentDigest, RecordedMd5, part_sizes};
 use crate::model::manifest::{Manifest, Object, Section};
 use crate::model::names::{BackupName, Fqdn, TableFolder};
 use crate::model::sstable::{self, SstableFile};
@@ -166,9 +166,10 @@ impl Execution {
             Action::Upload => self.upload_under_content_key(table, file, None).await,
             Action::Compare(stored) => {
                 let is_known = |s: &Stored| s.recorded_md5() != RecordedMd5::Unknown || !self.storage.reads_are_cheap();
-                let needs_md5 = stored.iter().any(|s| s.sha256.is_none() && is_known(s));
-                let part_size = needs_md5.then(|| part_size(source.size, self.part_size));
-                let digest = digest_file(&source_file(source), part_size, &self.quiet())?;
+                let by_md5 = || stored.iter().filter(|s| s.sha256.is_none() && is_known(s));
+                let recorded = by_md5().map(Stored::recorded_md5);
+                let sizes = by_md5().next().map(|_| part_sizes(source.size, self.part_size, recorded));
+                let digest = digest_file(&source_file(source), sizes, &self.quiet())?;
                 let checked = self.checked(source, &digest)?;
                 for stored in stored {
                     if self.has_content(stored, &digest).await? {
@@ -198,7 +199,7 @@ impl Execution {
         if let Some(sha256) = stored.sha256 {
             return Ok(sha256 == digest.sha256);
         }
-        let by_md5 = digest.md5.as_ref().and_then(|md5| md5.matches(&stored.recorded_md5()));
+        let by_md5 = digest.matches(&stored.recorded_md5(), self.part_size);
         // What was recorded of an object that is encrypted with a key is no MD5.
         match by_md5.filter(|same| *same || !self.storage.has_opaque_e_tags()) {
             Some(same) => Ok(same),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::error::Failure;
+use crate::error::{Failure, one_line};
 use crate::model::backups::{ClusterBackup, NodeBackup, ServerVersion};
 use crate::model::units::counted;
 use crate::monitor::Amount;
@@ -26,8 +26,8 @@ pub struct NodeContents {
 /// Of the nodes of one backup, by the name of their folder.
 pub type Contents = BTreeMap<String, NodeContents>;
 
-/// The contents of each of the backups. Unfinished node backups hold nothing, and those that have lost their manifest are not
-/// there.
+/// The contents of each of the backups. Unfinished node backups hold nothing, and those whose manifest is lost or damaged are
+/// not there.
 pub async fn contents(storage: &Storage, backups: &[ClusterBackup]) -> anyhow::Result<Vec<Contents>> {
     let memory = Memory::new(MEMORY);
     let nodes = backups
@@ -71,7 +71,8 @@ pub fn failure<'a>(listed: impl IntoIterator<Item = (&'a ClusterBackup, &'a Cont
         return None;
     }
     let message = format!("what {} holds is not known", counted(lost.len() as u64, "node backup"));
-    let details = lost.iter().map(|node| format!("backup {} of {} has lost its manifest", node.name, node.fqdn));
+    let details =
+        lost.iter().map(|node| format!("the manifest of backup {} of {} is lost or damaged", node.name, node.fqdn));
     Some(Failure::problems(message).details(details).hint("medusa verify --repository tells what is left of it"))
 }
 
@@ -90,7 +91,7 @@ pub fn complete(backup: &ClusterBackup, contents: &Contents) -> Amount {
     })
 }
 
-/// `None`: it was finished, and its manifest is gone.
+/// `None`: it was finished, and its manifest is gone or says nothing.
 async fn without_summary(
     storage: &Storage,
     node: &NodeBackup,
@@ -100,6 +101,13 @@ async fn without_summary(
     if node.finished.is_none() {
         return Ok(Some(NodeContents { version, ..NodeContents::default() }));
     }
-    let totals = storage.manifest_totals(&node.fqdn, &node.name, memory).await?;
-    Ok(totals.map(|totals| NodeContents { version, num_objects: totals.objects, size: totals.bytes }))
+    match storage.manifest_totals(&node.fqdn, &node.name, memory).await? {
+        Some(Ok(totals)) => Ok(Some(NodeContents { version, num_objects: totals.objects, size: totals.bytes })),
+        // One damaged manifest must not hide all backups.
+        Some(Err(damaged)) => {
+            tracing::warn!("{}", one_line(&damaged.into()));
+            Ok(None)
+        }
+        None => Ok(None),
+    }
 }

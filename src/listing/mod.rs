@@ -14,8 +14,9 @@ pub mod suggest;
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
 
-use self::hosts::KnownHosts;
+use self::hosts::{KnownHosts, Mark};
 use crate::error::one_line;
 use crate::model::backups::{BackupMode, ClusterBackup, NodeBackup};
 use crate::model::names::{BackupName, Fqdn};
@@ -31,6 +32,15 @@ struct Indexed {
     finished: Option<i64>,
     differential: bool,
     summaries: Vec<Summary>,
+    tokenmap: Option<Mark>,
+}
+
+/// A node backup with what the listings say of it.
+#[derive(Debug)]
+struct ListedNode {
+    node: NodeBackup,
+    summary: Option<Summary>,
+    tokenmap: Option<Mark>,
 }
 
 type Index = BTreeMap<(BackupName, Fqdn), Indexed>;
@@ -65,18 +75,20 @@ async fn gather(storage: &Storage, only: Option<&BackupName>, ask: Ask) -> anyho
             let node = node_backup(storage, name, fqdn, &indexed, ask).await?;
             anyhow::Ok(node.map(|node| {
                 let summary = summaries.into_iter().find(|summary| Some(summary.finished) == node.finished);
-                (node, summary)
+                ListedNode { node, summary, tokenmap: indexed.tokenmap }
             }))
         })
         .buffer_unordered(storage.requests_in_flight())
         .try_filter_map(async |node| Ok(node))
         .try_collect::<Vec<_>>()
         .await?;
-    nodes.sort_by(|(a, _), (b, _)| (a.started, &a.name, &a.fqdn).cmp(&(b.started, &b.name, &b.fqdn)));
+    nodes.sort_by(|ListedNode { node: a, .. }, ListedNode { node: b, .. }| {
+        (a.started, &a.name, &a.fqdn).cmp(&(b.started, &b.name, &b.fqdn))
+    });
     drop_vanished(storage, &mut nodes).await?;
     let hosts = KnownHosts::gather(storage, &nodes).await?;
     let mut by_name: BTreeMap<BackupName, (Vec<NodeBackup>, BTreeMap<Fqdn, Summary>)> = BTreeMap::new();
-    for (node, summary) in nodes {
+    for ListedNode { node, summary, .. } in nodes {
         let (nodes, summaries) = by_name.entry(node.name.clone()).or_default();
         summaries.extend(summary.map(|summary| (node.fqdn.clone(), summary)));
         nodes.push(node);
@@ -95,8 +107,8 @@ async fn read_index(storage: &Storage, only: Option<&BackupName>) -> anyhow::Res
     let entries = async {
         let mut index = Index::new();
         let mut entries = storage.index(only);
-        while let Some(IndexEntry { name, fqdn, kind }) = entries.try_next().await? {
-            index.entry((name, fqdn)).or_default().add(kind);
+        while let Some((IndexEntry { name, fqdn, kind }, object)) = entries.try_next().await? {
+            index.entry((name, fqdn)).or_default().add(kind, &object);
         }
         Ok(index)
     };
@@ -111,13 +123,14 @@ async fn read_index(storage: &Storage, only: Option<&BackupName>) -> anyhow::Res
 }
 
 impl Indexed {
-    fn add(&mut self, kind: IndexKind) {
+    fn add(&mut self, kind: IndexKind, object: &ObjectMeta) {
         match kind {
             // A backup that was begun twice has two entries; the first one counts.
             IndexKind::Started(at) => self.started = Some(self.started.map_or(at, |known| known.min(at))),
             IndexKind::Finished(at) => self.finished = Some(self.finished.map_or(at, |known| known.max(at))),
             IndexKind::Differential => self.differential = true,
-            IndexKind::Tokenmap | IndexKind::Schema | IndexKind::Manifest => {}
+            IndexKind::Tokenmap => self.tokenmap = Mark::of(object),
+            IndexKind::Schema | IndexKind::Manifest => {}
         }
     }
 }
@@ -174,9 +187,9 @@ async fn node_backup(
 
 /// The index may remember backups that were deleted without it. As in Medusa, the oldest ones are looked at until one is
 /// there: whoever deletes backups begins with the oldest.
-async fn drop_vanished(storage: &Storage, nodes: &mut Vec<(NodeBackup, Option<Summary>)>) -> anyhow::Result<()> {
+async fn drop_vanished(storage: &Storage, nodes: &mut Vec<ListedNode>) -> anyhow::Result<()> {
     let mut vanished = 0;
-    for (node, _) in nodes.iter() {
+    for ListedNode { node, .. } in nodes.iter() {
         if storage.head(&storage.layout().meta(&node.fqdn, &node.name, Meta::Schema)).await?.is_some() {
             break;
         }

@@ -125,21 +125,59 @@ const MOST_PARTS: u64 = 10_000;
 const SMALLEST_PART: u64 = 5 << 20;
 const LARGEST_PART: u64 = 5 << 30;
 
-/// The MD5 of a content, whole and in parts of one size.
+/// Sizes in which parts are often sent: the defaults of boto and of Medusa, then those of other programs.
+const USUAL_PARTS: [u64; 6] = [8 << 20, 50 << 20, 5 << 20, 16 << 20, 64 << 20, 100 << 20];
+
+/// The sizes of parts in which an object of `size` bytes may have been sent, by the numbers of parts that were recorded of it:
+/// the configured one, which may have been another one then, and the usual ones. Of no more is the MD5 computed, and most
+/// objects have one of them.
+pub fn part_sizes(size: u64, configured: u64, recorded: impl IntoIterator<Item = RecordedMd5>) -> Vec<u64> {
+    let number = |recorded| if let RecordedMd5::Parts(_, parts) = recorded { Some(parts) } else { None };
+    let numbers: Vec<_> = recorded.into_iter().filter_map(number).collect();
+    let mut sizes: Vec<u64> = Vec::new();
+    for usual in std::iter::once(configured).chain(USUAL_PARTS) {
+        let part_size = part_size(size, usual);
+        // Sizes above that of the object make the same part.
+        let is_known = sizes.iter().any(|known| (*known).min(size) == part_size.min(size));
+        if !is_known && numbers.contains(&number_of_parts(size, part_size)) {
+            sizes.push(part_size);
+        }
+    }
+    sizes
+}
+
+/// An empty object has one part.
+fn number_of_parts(size: u64, part_size: u64) -> u64 {
+    size.div_ceil(part_size).max(1)
+}
+
+/// The MD5 of a content, whole and in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Md5Forms {
     pub whole: [u8; 16],
-    /// MD5 over the MD5s of the parts, with their number.
-    pub parts: ([u8; 16], u64),
+    /// For every size of parts that was asked for.
+    pub parts: Vec<PartsMd5>,
 }
 
-impl Md5Forms {
-    /// Whether the recorded value speaks of this content. `None` where it says nothing.
-    pub fn matches(&self, recorded: &RecordedMd5) -> Option<bool> {
+/// The MD5 over the MD5s of the parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartsMd5 {
+    pub md5: [u8; 16],
+    pub number: u64,
+}
+
+impl ContentDigest {
+    /// Whether the recorded MD5 is that of this content, if MD5 was computed with what [`part_sizes`] gives for them. `None`
+    /// where it says nothing: the parts may have had a size that nobody knows.
+    pub fn matches(&self, recorded: &RecordedMd5, configured: u64) -> Option<bool> {
+        let computed = self.md5.as_ref()?;
         match recorded {
-            RecordedMd5::Whole(md5) => Some(*md5 == self.whole),
-            // Another number means that the parts had another size, of which nothing was computed.
-            RecordedMd5::Parts(md5, parts) => (*parts == self.parts.1).then(|| *md5 == self.parts.0),
+            RecordedMd5::Whole(md5) => Some(*md5 == computed.whole),
+            RecordedMd5::Parts(md5, number) => {
+                let is_same = computed.parts.iter().any(|parts| parts.md5 == *md5 && parts.number == *number);
+                let is_configured = || number_of_parts(self.size, part_size(self.size, configured)) == *number;
+                (is_same || is_configured()).then_some(is_same)
+            }
             RecordedMd5::Unknown => None,
         }
     }
@@ -157,6 +195,12 @@ pub struct DigestStream {
 #[derive(Debug)]
 struct Md5Stream {
     whole: md5::Md5,
+    parts: Vec<PartsStream>,
+}
+
+/// The MD5 of parts of one size.
+#[derive(Debug)]
+struct PartsStream {
     part_size: u64,
     part: md5::Md5,
     in_part: u64,
@@ -169,17 +213,10 @@ impl DigestStream {
         Self::default()
     }
 
-    /// Also computes MD5, whole and in parts of `part_size` bytes (at least one).
-    pub fn with_md5(part_size: u64) -> Self {
-        let md5 = Md5Stream {
-            whole: md5::Md5::new(),
-            part_size: part_size.max(1),
-            part: md5::Md5::new(),
-            in_part: 0,
-            of_parts: md5::Md5::new(),
-            parts: 0,
-        };
-        Self { md5: Some(md5), ..Self::default() }
+    /// Also computes MD5, whole and in parts of each of these sizes, in bytes.
+    pub fn with_md5(part_sizes: Vec<u64>) -> Self {
+        let parts = part_sizes.into_iter().map(PartsStream::new).collect();
+        Self { md5: Some(Md5Stream { whole: md5::Md5::new(), parts }), ..Self::default() }
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
@@ -202,8 +239,26 @@ impl DigestStream {
 }
 
 impl Md5Stream {
-    fn update(&mut self, mut bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         self.whole.update(bytes);
+        for parts in &mut self.parts {
+            parts.update(bytes);
+        }
+    }
+
+    fn finish(self) -> Md5Forms {
+        let parts = self.parts.into_iter().map(PartsStream::finish).collect();
+        Md5Forms { whole: self.whole.finalize().into(), parts }
+    }
+}
+
+impl PartsStream {
+    fn new(part_size: u64) -> Self {
+        let (part, of_parts) = (md5::Md5::new(), md5::Md5::new());
+        Self { part_size: part_size.max(1), part, in_part: 0, of_parts, parts: 0 }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = usize::try_from(self.part_size - self.in_part).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -222,11 +277,11 @@ impl Md5Stream {
         self.in_part = 0;
     }
 
-    fn finish(mut self) -> Md5Forms {
+    fn finish(mut self) -> PartsMd5 {
         if self.in_part > 0 || self.parts == 0 {
             self.end_part();
         }
-        Md5Forms { whole: self.whole.finalize().into(), parts: (self.of_parts.finalize().into(), self.parts) }
+        PartsMd5 { md5: self.of_parts.finalize().into(), number: self.parts }
     }
 }
 
@@ -250,19 +305,17 @@ mod tests {
 
     #[test]
     fn multipart_md5_has_no_empty_last_part() {
-        let mut exact = DigestStream::with_md5(4);
-        exact.update(b"abcd");
-        exact.update(b"efgh");
-        let forms = exact.finish().md5.unwrap();
-        let mut of_parts = md5::Md5::new();
-        of_parts.update(md5::Md5::digest(b"abcd"));
-        of_parts.update(md5::Md5::digest(b"efgh"));
-        assert_eq!(forms.parts, (of_parts.finalize().into(), 2));
-
-        let mut small = DigestStream::with_md5(1 << 20);
-        small.update(b"ab");
-        assert_eq!(small.finish().md5.unwrap().parts.1, 1);
-        assert_eq!(DigestStream::with_md5(8).finish().md5.unwrap().parts.1, 1);
+        let parts = |pieces: &[&[u8]], part_size| {
+            let mut stream = DigestStream::with_md5(vec![part_size]);
+            for piece in pieces {
+                stream.update(piece);
+            }
+            stream.finish().md5.unwrap().parts.remove(0)
+        };
+        let md5 = of_parts(b"abcdefgh", 4);
+        assert_eq!(parts(&[b"abcd", b"efgh"], 4), PartsMd5 { md5, number: 2 });
+        assert_eq!(parts(&[b"ab"], 1 << 20).number, 1);
+        assert_eq!(parts(&[], 8).number, 1);
     }
 
     #[test]
@@ -275,25 +328,67 @@ mod tests {
         assert_eq!(part_size(5 << 40, 6 << 30), 5 << 30);
     }
 
+    /// What S3 calls the content when it comes in parts of this size.
+    fn of_parts(content: &[u8], part_size: usize) -> [u8; 16] {
+        let mut of_parts = md5::Md5::new();
+        content.chunks(part_size).for_each(|part| of_parts.update(md5::Md5::digest(part)));
+        of_parts.finalize().into()
+    }
+
     #[test]
-    fn parts_of_another_size_say_nothing() {
-        let mut stream = DigestStream::with_md5(4);
-        stream.update(b"abcdefgh");
-        let forms = stream.finish().md5.unwrap();
-        let (md5, parts) = forms.parts;
-        assert_eq!(forms.matches(&RecordedMd5::Parts(md5, parts)), Some(true));
-        assert_eq!(forms.matches(&RecordedMd5::Parts([0; 16], parts)), Some(false));
-        assert_eq!(forms.matches(&RecordedMd5::Parts(md5, 3)), None);
-        assert_eq!(forms.matches(&RecordedMd5::Whole([0; 16])), Some(false));
-        assert_eq!(forms.matches(&RecordedMd5::Unknown), None);
+    fn the_sizes_of_parts_are_those_that_give_their_number() {
+        const MIB: u64 = 1 << 20;
+        let sizes = |mib: u64, configured: u64, parts| {
+            let sizes = part_sizes(mib * MIB, configured * MIB, [RecordedMd5::Parts([0; 16], parts)]);
+            sizes.into_iter().map(|size| size / MIB).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(60, 50, 2), [50]);
+        assert_eq!(sizes(60, 40, 2), [40, 50]);
+        assert_eq!(sizes(60, 50, 8), [8]);
+        assert_eq!(sizes(60, 50, 3), [0; 0]);
+        assert_eq!(sizes(130, 100, 2), [100]);
+        // All of these make one part: the whole.
+        assert_eq!(sizes(3, 50, 1), [50]);
+        assert_eq!(sizes(0, 50, 1), [50]);
+        let whole = || RecordedMd5::Whole([0; 16]);
+        assert_eq!(part_sizes(60 * MIB, 50 * MIB, [whole(), RecordedMd5::Unknown]), [0; 0]);
+        let two = [RecordedMd5::Parts([0; 16], 2), RecordedMd5::Parts([0; 16], 8), whole()];
+        assert_eq!(part_sizes(60 * MIB, 50 * MIB, two), [50 * MIB, 8 * MIB]);
+    }
+
+    #[test]
+    fn parts_are_compared_in_the_sizes_that_they_may_have_had() {
+        const MIB: usize = 1 << 20;
+        let content: Vec<u8> = (0..=250).cycle().take(12 * MIB).collect();
+        let recorded = |part_size, parts| RecordedMd5::Parts(of_parts(&content, part_size), parts);
+        let judge = |recorded: &RecordedMd5, configured: usize| {
+            let configured = configured as u64;
+            let sizes = part_sizes(content.len() as u64, configured, [recorded.clone()]);
+            let mut stream = DigestStream::with_md5(sizes);
+            content.chunks(MIB / 3).for_each(|piece| stream.update(piece));
+            stream.finish().matches(recorded, configured)
+        };
+        let other = |parts| RecordedMd5::Parts([7; 16], parts);
+        assert_eq!(judge(&recorded(8 * MIB, 2), 8 * MIB), Some(true));
+        assert_eq!(judge(&other(2), 8 * MIB), Some(false));
+        // Configured anew since: of another number of parts, and of the same one.
+        assert_eq!(judge(&recorded(8 * MIB, 2), 50 * MIB), Some(true));
+        assert_eq!(judge(&recorded(8 * MIB, 2), 9 * MIB), Some(true));
+        assert_eq!(judge(&other(2), 9 * MIB), Some(false));
+        // The parts may have had any size that makes two.
+        assert_eq!(judge(&other(2), 50 * MIB), None);
+        assert_eq!(judge(&recorded(3 * MIB, 4), 50 * MIB), None);
+        assert_eq!(judge(&RecordedMd5::Whole([0; 16]), 50 * MIB), Some(false));
+        assert_eq!(judge(&RecordedMd5::Unknown, 50 * MIB), None);
+        assert_eq!(DigestStream::new().finish().matches(&other(1), 50 << 20), None);
     }
 
     #[test]
     fn digests_do_not_depend_on_how_the_content_was_cut() {
         let content: Vec<u8> = (0..10_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut one = DigestStream::with_md5(999);
+        let mut one = DigestStream::with_md5(vec![999, 1000]);
         one.update(&content);
-        let mut many = DigestStream::with_md5(999);
+        let mut many = DigestStream::with_md5(vec![999, 1000]);
         for piece in content.chunks(7) {
             many.update(piece);
         }

@@ -26,6 +26,8 @@ const NEEDED: [(&str, &[&str]); 2] =
 /// What else Cassandra writes with every SSTable, by its format, and one of the last two.
 const USUAL: [(&str, &[&str]); 2] =
     [("big", &["Filter.db", "Summary.db", DIGEST, TOC]), ("bti", &["Filter.db", DIGEST, TOC])];
+/// The first version of the format `big` that 3.0 wrote, and the oldest that 4.0 and 5.0 read.
+const OLDEST_READ: &str = "ma";
 const COMPRESSION: &str = "CompressionInfo.db";
 const CHECKSUMS: &str = "CRC.db";
 
@@ -52,6 +54,18 @@ impl<'a> SstableFile<'a> {
             [b'j'..=b'm', _] => Some((3, 0)),
             _ => None,
         }
+    }
+
+    /// Whether 2.2 or an older release wrote it, which no Cassandra since 4.0 reads.
+    pub fn is_too_old(&self) -> bool {
+        if let Some(version) = self.version() {
+            return self.format() == "big" && version < OLDEST_READ;
+        }
+        // keyspace-table-version-id
+        let parts: Vec<_> = self.sstable.rsplitn(3, '-').collect();
+        let [id, version, table] = parts.as_slice() else { return false };
+        let is_version = version.len() == 2 && version.bytes().all(|b| b.is_ascii_lowercase());
+        table.contains('-') && is_version && *version < OLDEST_READ && id.parse::<u32>().is_ok()
     }
 
     /// `big` or `bti`; another text for names of 2.1 and older.
@@ -112,6 +126,26 @@ mod tests {
             assert_eq!((file.sstable, file.component, file.version()), (sstable, component, version), "{name}");
         }
         assert_eq!(SstableFile::parse("nb-12-big-Data.db").unwrap().sibling(DIGEST), "nb-12-big-Digest.crc32");
+    }
+
+    #[test]
+    fn files_of_2_are_too_old_whatever_their_names_are() {
+        let is_too_old = |name: &str| SstableFile::parse(name).unwrap().is_too_old();
+        for old in ["la-12-big-Data.db", "lb-1-big-Digest.adler32", "ks-tab-jb-3-Data.db", "ks-tab-ka-3-Digest.sha1"] {
+            assert!(is_too_old(old), "{old}");
+        }
+        for read in [
+            "ma-1-big-Data.db",
+            "me-1-big-Data.db",
+            "nb-12-big-Data.db",
+            "oa-1-big-Data.db",
+            "da-3h5p_0m5x_47j8w2gawugld2pavj-bti-Rows.db",
+            "nb-1-big-SAI+aa+t_sai+TermsData.db",
+            "zz-9-new-Data.db",
+            "ks-tab-zz-3-Data.db",
+        ] {
+            assert!(!is_too_old(read), "{read}");
+        }
     }
 
     #[test]

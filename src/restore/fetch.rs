@@ -14,7 +14,7 @@ use fs_err as fs;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::files;
-use crate::model::digest::{ContentDigest, RecordedMd5, part_size};
+use crate::model::digest::{ContentDigest, RecordedMd5, part_sizes};
 use crate::model::manifest::Object;
 use crate::model::names::BackupName;
 use crate::model::units::counted;
@@ -59,6 +59,8 @@ pub struct Brought {
     pub downloaded: Amount,
     /// This node had them: linked, or of an attempt that was interrupted.
     pub local: Amount,
+    /// Of them, those whose content could not be compared with what was recorded.
+    pub unchecked: usize,
     damaged: Vec<String>,
 }
 
@@ -81,6 +83,25 @@ enum Fetched {
     Present,
     Linked,
     Downloaded,
+}
+
+/// What a content is, by what the manifest recorded of it.
+enum Compared {
+    Same,
+    /// Nothing was recorded that it could be compared with.
+    Unknown,
+    /// With what is wrong.
+    Other(String),
+}
+
+/// What a file of this node is to an object.
+enum Local {
+    Same {
+        inode: u64,
+    },
+    /// What was recorded tells no more.
+    SameSize,
+    Other,
 }
 
 /// Why a file could not be brought.
@@ -117,9 +138,10 @@ pub async fn bring_all(
     });
     let mut brought = Brought::default();
     while let Some((bytes, fetched)) = work.recv().await {
+        brought.unchecked += usize::from(fetched.as_ref().is_ok_and(|(_, is_compared)| !is_compared));
         match fetched {
-            Ok(Fetched::Downloaded) => brought.downloaded.add(bytes),
-            Ok(Fetched::Linked | Fetched::Present) => brought.local.add(bytes),
+            Ok((Fetched::Downloaded, _)) => brought.downloaded.add(bytes),
+            Ok((Fetched::Linked | Fetched::Present, _)) => brought.local.add(bytes),
             Err(error @ FetchError::Damaged { .. }) => {
                 context.monitor.problem(&error.to_string());
                 brought.damaged.push(error.to_string());
@@ -144,25 +166,26 @@ struct Fetch {
 }
 
 impl Fetch {
-    async fn bring(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
+    /// With whether its content was compared.
+    async fn bring(&self, wanted: &Wanted) -> Result<(Fetched, bool), FetchError> {
         let at_target = |source| FetchError::Target { path: wanted.target.clone(), source };
         if self.is_there(wanted)? {
             self.count(wanted.object.size);
-            return Ok(Fetched::Present);
+            return Ok((Fetched::Present, wanted.object.has_known_content()));
         }
         for candidate in &wanted.candidates {
-            if let Some(inode) = self.holds(candidate, &wanted.object)?
+            if let Local::Same { inode } = self.look_at(candidate, &wanted.object)?
                 && link(candidate, inode, &wanted.target).map_err(at_target)?
             {
                 // Its time stays: it is also that of the live file, and of snapshots that may be being backed up.
                 self.count(wanted.object.size);
-                return Ok(Fetched::Linked);
+                return Ok((Fetched::Linked, true));
             }
         }
         let part = part_of(&wanted.target);
-        let part_size = needs_md5(&wanted.object).then(|| part_size(wanted.object.size, self.part_size));
         let file = NewFile { path: part.clone(), mode: 0o644, owner: wanted.owner, mtime: wanted.object.mtime };
-        let digest = match self.storage.download(&wanted.key, file, part_size, &self.watch).await {
+        let sizes = self.part_sizes(&wanted.object);
+        let digest = match self.storage.download(&wanted.key, file, sizes, &self.watch).await {
             Ok(digest) => digest,
             Err(error) => {
                 // It would be fetched anew anyway, and the disk may be full.
@@ -170,12 +193,16 @@ impl Fetch {
                 return Err(error.into());
             }
         };
-        if let Some(problem) = mismatch(&wanted.object, &digest) {
-            remove_if_there(&part).map_err(at_target)?;
-            return Err(FetchError::Damaged { object: self.storage.name_of(wanted.key.path()), problem });
-        }
+        let is_compared = match self.compare(&wanted.object, &digest) {
+            Compared::Same => true,
+            Compared::Unknown => false,
+            Compared::Other(problem) => {
+                remove_if_there(&part).map_err(at_target)?;
+                return Err(FetchError::Damaged { object: self.storage.name_of(wanted.key.path()), problem });
+            }
+        };
         inline(|| fs::rename(&part, &wanted.target)).map_err(at_target)?;
-        Ok(Fetched::Downloaded)
+        Ok((Fetched::Downloaded, is_compared))
     }
 
     fn count(&self, size: u64) {
@@ -192,35 +219,65 @@ impl Fetch {
         }
         let has_its_size = fs::symlink_metadata(&wanted.target)
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == wanted.object.size);
-        if (self.at_target == AtTarget::Compared && has_its_size)
-            || self.holds(&wanted.target, &wanted.object)?.is_some()
-        {
+        if self.at_target == AtTarget::Compared && has_its_size {
             return Ok(true);
         }
-        // Of a content that nobody recorded, only the size can tell whose file it is.
-        let may_be_ours = !wanted.object.has_known_content()
-            && fs::symlink_metadata(&wanted.target).is_ok_and(|metadata| metadata.len() == wanted.object.size);
-        if self.at_target == AtTarget::Foreign && !may_be_ours {
-            return Err(FetchError::InTheWay(wanted.target.clone()));
+        match self.look_at(&wanted.target, &wanted.object)? {
+            Local::Same { .. } => return Ok(true),
+            Local::Other if self.at_target == AtTarget::Foreign => {
+                return Err(FetchError::InTheWay(wanted.target.clone()));
+            }
+            // Of a content that nobody recorded, only the size can tell whose file it is.
+            Local::SameSize | Local::Other => {}
         }
         remove_if_there(&wanted.target).map_err(|source| FetchError::Target { path: wanted.target.clone(), source })?;
         Ok(false)
     }
 
-    /// The inode of a local file that has the recorded content, as far as that can be told without the object.
-    fn holds(&self, path: &Path, object: &Object) -> Result<Option<u64>, FetchError> {
-        let known = object.has_known_content();
+    /// Compares a local file with what was recorded of the object.
+    fn look_at(&self, path: &Path, object: &Object) -> Result<Local, FetchError> {
         let metadata =
             fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() == object.size);
-        let Some(metadata) = metadata.filter(|_| known) else { return Ok(None) };
+        let Some(metadata) = metadata else { return Ok(Local::Other) };
+        if !object.has_known_content() {
+            return Ok(Local::SameSize);
+        }
         let source = SourceFile { path: path.to_owned(), size: object.size, mtime: files::mtime(&metadata) };
-        let part_size = needs_md5(object).then(|| part_size(object.size, self.part_size));
         let watch = Watch { counters: std::sync::Arc::default(), interrupt: self.watch.interrupt.clone() };
-        match digest_file(&source, part_size, &watch) {
-            Ok(digest) => Ok(mismatch(object, &digest).is_none().then(|| metadata.ino())),
+        match digest_file(&source, self.part_sizes(object), &watch) {
+            Ok(digest) => Ok(match self.compare(object, &digest) {
+                Compared::Same => Local::Same { inode: metadata.ino() },
+                Compared::Unknown => Local::SameSize,
+                Compared::Other(_) => Local::Other,
+            }),
             // It changes or vanishes while Cassandra runs: then it is no help.
-            Err(TransferError::Source(_) | TransferError::Changed { .. }) => Ok(None),
+            Err(TransferError::Source(_) | TransferError::Changed { .. }) => Ok(Local::Other),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// In which MD5 is computed; `None` where it is not needed.
+    fn part_sizes(&self, object: &Object) -> Option<Vec<u64>> {
+        let recorded = object.recorded_md5();
+        let is_needed = object.sha256.is_none() && recorded != RecordedMd5::Unknown;
+        is_needed.then(|| part_sizes(object.size, self.part_size, [recorded]))
+    }
+
+    fn compare(&self, object: &Object, digest: &ContentDigest) -> Compared {
+        if object.is_rewritten_by_medusa() {
+            return Compared::Unknown;
+        }
+        if digest.size != object.size {
+            return Compared::Other(format!("it should have {} bytes, and has {}", object.size, digest.size));
+        }
+        if let Some(sha256) = object.sha256 {
+            let problem = || format!("its SHA-256 should be {sha256}, and is {}", digest.sha256);
+            return if sha256 == digest.sha256 { Compared::Same } else { Compared::Other(problem()) };
+        }
+        match digest.matches(&object.recorded_md5(), self.part_size) {
+            Some(true) => Compared::Same,
+            Some(false) => Compared::Other(format!("its MD5 is not {}", object.md5.as_deref().unwrap_or_default())),
+            None => Compared::Unknown,
         }
     }
 }
@@ -234,25 +291,6 @@ fn link(from: &Path, inode: u64, to: &Path) -> io::Result<bool> {
         return Ok(true);
     }
     remove_if_there(to).map(|()| false)
-}
-
-fn needs_md5(object: &Object) -> bool {
-    object.sha256.is_none() && object.recorded_md5() != RecordedMd5::Unknown
-}
-
-/// What is wrong with a content, by what the manifest recorded of it.
-fn mismatch(object: &Object, digest: &ContentDigest) -> Option<String> {
-    if object.is_rewritten_by_medusa() {
-        return None;
-    }
-    if digest.size != object.size {
-        return Some(format!("it should have {} bytes, and has {}", object.size, digest.size));
-    }
-    if let Some(sha256) = object.sha256 {
-        return (sha256 != digest.sha256).then(|| format!("its SHA-256 should be {sha256}, and is {}", digest.sha256));
-    }
-    let same = digest.md5.as_ref().and_then(|md5| md5.matches(&object.recorded_md5()));
-    (same == Some(false)).then(|| format!("its MD5 is not {}", object.md5.as_deref().unwrap_or_default()))
 }
 
 fn part_of(target: &Path) -> PathBuf {

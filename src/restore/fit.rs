@@ -123,9 +123,9 @@ impl<'a> Statements<'a> {
         let mut used = BTreeSet::new();
         let mut texts: Vec<String> = table.columns.values().cloned().collect();
         while let Some(text) = texts.pop() {
-            for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
-                if let Some(statement) = of_keyspace.get(word)
-                    && used.insert(word.to_owned())
+            for word in cql::mentioned(&text) {
+                if let Some(statement) = of_keyspace.get(word.as_str())
+                    && used.insert(word)
                 {
                     texts.extend(
                         cql::type_fields(statement).unwrap_or_default().into_iter().map(|(_, of_type)| of_type),
@@ -241,6 +241,23 @@ mod tests {
         assert!(rest[0].starts_with("CREATE TYPE shop.addr") && rest[1].starts_with("CREATE TABLE shop.orders"));
         let other_id = TableFolder::new("shop", "orders-00000000e59711f199fcf93f14538dd2").unwrap();
         assert_eq!(backup.creating(&Statements::default(), &other_id), None);
+    }
+
+    #[test]
+    fn types_are_found_by_whatever_names_they_have() {
+        let names = [("street", "\"my street\""), ("addr", "\"Addr-1\""), ("other", "\"a\"\"b\"")];
+        let schema = names.iter().fold(SCHEMA.to_owned(), |schema, (plain, quoted)| {
+            let in_types = schema.replace(&format!("shop.{plain} "), &format!("shop.{quoted} "));
+            in_types.replace(&format!("frozen<{plain}>"), &format!("frozen<{quoted}>"))
+        });
+        let backup = Statements::parse(&schema);
+        let all = backup.creating(&Statements::default(), &orders()).unwrap();
+        let types: Vec<_> = all.iter().filter_map(|statement| statement.strip_prefix("CREATE TYPE shop.")).collect();
+        let names: Vec<_> = types.iter().map(|text| text.split(" (").next().unwrap()).collect();
+        assert_eq!(names, ["\"my street\"", "\"Addr-1\""]);
+        let changed = schema.replace("no int)", "no text)");
+        let reasons = backup.unreadable_with(&Statements::parse(&changed), &orders());
+        assert_eq!(reasons, ["type my street has changed"]);
     }
 
     #[test]

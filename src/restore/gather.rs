@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 
 use super::RestoreOptions;
 use super::fit::Statements;
-use super::journal::FOLDER;
+use super::journal::is_left_alone;
 use super::place::{Placement, check_space, directories};
 use super::plan::{Mode, PlannedTable, RestorePlan};
 use crate::cassandra::facts::{self, ClusterFacts, Schema};
@@ -23,7 +23,7 @@ use crate::model::backups::ServerVersion;
 use crate::model::cql::Contents;
 use crate::model::manifest::{Manifest, Object, Section};
 use crate::model::names::{BackupName, TableFolder};
-use crate::model::sstable::SstableFile;
+use crate::model::sstable::{self, SstableFile};
 use crate::model::tokenmap::{Tokenmap, Tokens};
 use crate::model::units::counted;
 use crate::storage::layout::{Meta, Pool};
@@ -118,13 +118,18 @@ fn emptied(options: &RestoreOptions, yaml: &CassandraYaml, notes: &mut Vec<Strin
     let mut folders = vec![yaml.commitlog_directory.clone(), yaml.saved_caches_directory.clone()];
     if options.selection.is_all() {
         folders.push(yaml.hints_directory.clone());
-    } else if fs::read_dir(&yaml.hints_directory).is_ok_and(|mut entries| entries.next().is_some()) {
+    } else if fs::read_dir(&yaml.hints_directory).is_ok_and(holds_files) {
         let folder = yaml.hints_directory.display();
         notes.push(format!(
             "{folder} holds hints: those for the restored tables would bring newer rows back to other nodes"
         ));
     }
     folders
+}
+
+/// Whether a folder of Cassandra holds anything of it.
+fn holds_files(mut entries: fs::ReadDir) -> bool {
+    entries.any(|entry| entry.is_ok_and(|entry| !is_left_alone(&entry.file_name())))
 }
 
 /// Whether the node becomes the backed-up one, with its schema, tokens and roles.
@@ -142,8 +147,7 @@ fn must_drain(options: &RestoreOptions, yaml: &CassandraYaml, service: &Service<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         entries => entries?,
     };
-    let is_log = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with(FOLDER);
-    if entries.any(|entry| entry.is_ok_and(is_log)) {
+    if holds_files(entries) {
         let folder = yaml.commitlog_directory.display();
         return Err(Failure::failed(format!("Cassandra is not running, and {folder} may hold writes to other tables"))
             .hint("start Cassandra first, so that it can flush them, or restore the whole node")
@@ -281,25 +285,40 @@ async fn own_names(context: &Context, yaml: &CassandraYaml) -> Vec<String> {
     names
 }
 
-/// An older Cassandra cannot read what a newer one wrote.
+/// An older Cassandra cannot read what a newer one wrote, and a newer one not everything that old ones did.
 fn check_version(backup: &Backup, live: Option<&Live>, options: &RestoreOptions) -> Result<(), Failure> {
     let Some(live) = live else { return Ok(()) };
     let (was, is) = (&backup.version.release_version, &live.facts.version.release_version);
-    let (Some(was_number), Some(is_number)) = (release(was), release(is)) else { return Ok(()) };
     // System tables change with every release; Cassandra upgrades them, and never back.
-    if options.selection.includes_system() && is_number < was_number {
+    if options.selection.includes_system()
+        && let (Some(was_number), Some(is_number)) = (release(was), release(is))
+        && is_number < was_number
+    {
         return Err(too_new(was, is));
     }
     let sections = options.selection.sections(&backup.manifest);
     check_readable(was, is, sections.iter().flat_map(|(section, _)| &section.objects))
 }
 
-/// Refuses files that the release `is` cannot read.
+/// Refuses files that the release `is`, 4.0 or newer, cannot read.
 pub(super) fn check_readable<'a>(
     was: &str,
     is: &str,
-    objects: impl Iterator<Item = &'a Object>,
+    objects: impl Iterator<Item = &'a Object> + Clone,
 ) -> Result<(), Failure> {
+    let is_too_old = |object: &&Object| {
+        let file = object.path.rsplit('/').next().and_then(SstableFile::parse);
+        file.is_some_and(|file| file.component == sstable::DATA && file.is_too_old())
+    };
+    let old: Vec<_> = objects.clone().filter(is_too_old).map(|object| object.path.to_string()).collect();
+    if !old.is_empty() {
+        let count = counted(old.len() as u64, "SSTable");
+        return Err(Failure::failed(format!(
+            "this node runs Cassandra {is}, which cannot read {count} that 2.2 or an older release wrote"
+        ))
+        .details(old)
+        .hint("restore the backup with Cassandra 3.11, run nodetool upgradesstables there, and make a new backup"));
+    }
     let (Some(was_number), Some(is_number)) = (release(was), release(is)) else { return Ok(()) };
     let mut names = objects.filter_map(|object| object.path.rsplit('/').next());
     let cannot_read = |name: &str| {

@@ -125,7 +125,7 @@ pub struct RestoreOutcome {
     pub tables: usize,
     pub linked: Amount,
     pub downloaded: Amount,
-    /// Files of which nobody recorded a hash.
+    /// Files that could not be compared with a hash.
     pub unchecked: usize,
     /// Unix seconds.
     pub began: i64,
@@ -175,7 +175,7 @@ impl RestoreOutcome {
             return "every byte compared with the manifest".to_owned();
         }
         let files = counted(self.unchecked as u64, "file");
-        format!("compared with the manifest, {files} by size only: cassandra-medusa recorded no hash of them")
+        format!("compared with the manifest, {files} by size only: cassandra-medusa recorded no hash that fits them")
     }
 
     pub fn json(&self) -> Value {
@@ -537,8 +537,7 @@ async fn stage(context: &Context, plan: &RestorePlan, are_staged: bool) -> anyho
         sync_file_system(&directory.work)?;
     }
     context.monitor.step("download", &size(brought.downloaded.bytes), begin.elapsed());
-    let unchecked = plan.files().filter(|file| !file.object.has_known_content()).count();
-    Ok(Staged { linked: brought.local, downloaded: brought.downloaded, unchecked })
+    Ok(Staged { linked: brought.local, downloaded: brought.downloaded, unchecked: brought.unchecked })
 }
 
 /// Makes the folders of the stage, and removes what an earlier attempt with another plan left there.

@@ -15,7 +15,7 @@ use super::swap::KEPT;
 use crate::cassandra::yaml::CassandraYaml;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::files;
+use crate::files::{self, Mount};
 use crate::model::digest::Sha256;
 use crate::model::manifest::{Object, Section};
 use crate::model::names::TableFolder;
@@ -81,7 +81,8 @@ pub(super) fn check_space(directories: &[Directory]) -> anyhow::Result<()> {
 }
 
 /// # Errors
-/// A folder that will be renamed lies on another disk than what takes its place: that would be found with Cassandra down.
+/// A folder that will be renamed lies on another disk, or in another mount of the same one, than what takes its place: that would
+/// be found with Cassandra down.
 pub(super) fn check_renames<'a>(
     directories: &[Directory],
     tables: impl Iterator<Item = &'a TableFolder>,
@@ -89,28 +90,30 @@ pub(super) fn check_renames<'a>(
     let mut elsewhere = std::collections::BTreeSet::new();
     let tables: Vec<_> = tables.collect();
     for directory in directories {
-        let Some(device) = device(&directory.data) else { continue };
+        let Some(mount) = mount(&directory.data) else { continue };
         for table in &tables {
             let keyspace = directory.data.join(&table.keyspace);
             let folder = keyspace.join(&table.folder);
             let kept = KEPT.map(|kept| folder.join(kept));
             let mut folders = [&keyspace, &folder].into_iter().chain(&kept);
-            let other = folders.find(|path| self::device(path).is_some_and(|found| found != device));
-            elsewhere.extend(other.map(|path| (path.clone(), directory.data.display().to_string())));
+            let other = folders.find_map(|path| Some((path, self::mount(path).filter(|found| *found != mount)?)));
+            elsewhere.extend(other.map(|(path, found)| {
+                let what = if found.device == mount.device { "in another mount" } else { "on another disk" };
+                format!("{} is {what} than {}", path.display(), directory.data.display())
+            }));
         }
     }
     if elsewhere.is_empty() {
         return Ok(());
     }
-    let told = |(path, data): (PathBuf, String)| format!("{} is on another disk than {data}", path.display());
     Err(Failure::failed("folders of tables cannot be swapped by renaming them")
-        .details(elsewhere.into_iter().map(told))
+        .details(elsewhere)
         .hint("nothing was changed; move them into the data directory, name their disk in data_file_directories, or leave these tables out"))
 }
 
-/// Of what is there, be it behind a link.
-fn device(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.dev())
+/// Of what is there.
+fn mount(path: &Path) -> Option<Mount> {
+    Mount::of(path).ok()
 }
 
 /// Decides which directory gets which SSTable: all its files the same one.
@@ -253,7 +256,7 @@ mod tests {
     #[test]
     fn a_keyspace_on_another_disk_is_refused() {
         let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
-        let is_other = device(data.path()) != device(other.path());
+        let is_other = mount(data.path()) != mount(other.path());
         let table = TableFolder::new("ks", "t-3dccf260e59711f199fcf93f14538dd2").unwrap();
         let check = || check_renames(&[directory(data.path())], [&table].into_iter());
         check().unwrap();

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -218,13 +219,13 @@ impl Storage {
     }
 
     /// How much the manifest of a finished node backup names. Manifests take their bytes of `memory` while they are read, and
-    /// those that are larger than all of it take none. `None`: proven absent.
+    /// those that are larger than all of it take none. `None`: proven absent. A failure: it is damaged.
     pub async fn manifest_totals(
         &self,
         fqdn: &Fqdn,
         name: &BackupName,
         memory: &Memory,
-    ) -> anyhow::Result<Option<Totals>> {
+    ) -> anyhow::Result<Option<std::result::Result<Totals, Failure>>> {
         let key = self.layout().meta(fqdn, name, Meta::Manifest);
         let Some(found) = self.get(&key).await? else { return Ok(None) };
         let totals = if let Some(_held) = memory.take(found.meta.size).await? {
@@ -236,11 +237,11 @@ impl Storage {
             tokio::task::spawn_blocking(move || Totals::read(reader)).await?
         };
         match totals {
-            Ok(totals) => Ok(Some(totals)),
+            Ok(totals) => Ok(Some(Ok(totals))),
             Err(error) if error.is_io() => {
                 Err(error).with_context(|| format!("could not read {}", self.name_of(key.path())))
             }
-            Err(error) => Err(self.unusable(&key, error).into()),
+            Err(error) => Ok(Some(Err(self.unusable(&key, error)))),
         }
     }
 
@@ -265,11 +266,11 @@ impl Storage {
 
     /// All entries of the backup index. What nobody knows is passed over.
     pub async fn index_entries(&self) -> Result<Vec<IndexEntry>> {
-        self.index(None).try_collect().await
+        self.index(None).map_ok(|(entry, _)| entry).try_collect().await
     }
 
-    /// The entries of the backup index, or of one backup in it.
-    pub fn index(&self, only: Option<&BackupName>) -> BoxStream<'_, Result<IndexEntry>> {
+    /// The entries of the backup index, or of one backup in it, as they are listed.
+    pub fn index(&self, only: Option<&BackupName>) -> BoxStream<'_, Result<(IndexEntry, ObjectMeta)>> {
         let layout = self.layout();
         let listing = self.list(&only.map_or_else(|| layout.index(), |name| layout.index_of(name)));
         let entries = listing.try_filter_map(async |object| {
@@ -277,7 +278,7 @@ impl Storage {
             if entry.is_none() && layout.parse_in_index(&object.location) != InIndex::Clock {
                 tracing::warn!("{} is no index entry and is passed over", self.name_of(&object.location));
             }
-            Ok(entry)
+            Ok(entry.map(|entry| (entry, object)))
         });
         entries.boxed()
     }

@@ -41,6 +41,7 @@ use object_store::{
 use tokio::task::spawn_blocking;
 
 use super::blocking::inline;
+use crate::files::Mount;
 use walkdir::WalkDir;
 
 /// Put into the extensions of [`PutOptions`]: the object and its folder are on the disk when the call returns.
@@ -214,11 +215,11 @@ impl Inner {
         Ok(self.temporary.get_or_init(|| folder))
     }
 
-    /// Fails where the folder above is another file system or may not be written.
+    /// Fails where the folder above is another mount, out of which nothing can be renamed, or may not be written.
     fn beside_the_root(&self) -> io::Result<PathBuf> {
         let refused = || io::Error::other("the bucket's folder stands alone");
         let (parent, name) = (self.root.parent().ok_or_else(refused)?, self.root.file_name().ok_or_else(refused)?);
-        if fs::metadata(parent)?.dev() != fs::metadata(&self.root)?.dev() {
+        if Mount::of(parent)? != Mount::of(&self.root)? {
             return Err(refused());
         }
         let folder = parent.join(format!(".{}.medusa-tmp", name.to_string_lossy()));

@@ -172,7 +172,7 @@ impl Storage {
         let file = inline(|| fs::File::open(&source.path)).map_err(TransferError::Source)?;
         let is_small = source.size <= PIECE as u64;
         let (content, digest) = inline(|| {
-            let mut digest = DigestStream::with_md5(u64::MAX);
+            let mut digest = DigestStream::with_md5(Vec::new());
             let mut content = Bytes::new();
             if is_small {
                 content = read_whole(&file, source.size).map_err(TransferError::Source)?;
@@ -219,7 +219,7 @@ impl Storage {
         let sent = async {
             let mut digest = match remote.protocol {
                 // The MD5 of the whole is what Azure records of a blob.
-                Protocol::Azure => DigestStream::with_md5(u64::MAX),
+                Protocol::Azure => DigestStream::with_md5(Vec::new()),
                 Protocol::S3 | Protocol::Gcs => DigestStream::new(),
             };
             let mut of_parts = md5::Md5::new();

@@ -197,34 +197,34 @@ impl Storage {
         }
     }
 
-    /// Writes the object into a new file and digests what passes. With `part_size`, MD5 as well.
+    /// Writes the object into a new file and digests what passes. With `part_sizes`, MD5 as well, also in parts.
     pub async fn download(
         &self,
         key: &ObjectKey,
         target: NewFile,
-        part_size: Option<u64>,
+        part_sizes: Option<Vec<u64>>,
         watch: &Watch,
     ) -> Result<ContentDigest, TransferError> {
-        let digest = self.stream(key, Some(target), part_size, watch).await?;
+        let digest = self.stream(key, Some(target), part_sizes, watch).await?;
         watch.counters.add_file();
         Ok(digest)
     }
 
-    /// Digests the object's content. With `part_size`, MD5 as well.
+    /// Digests the object's content. With `part_sizes`, MD5 as well, also in parts.
     pub async fn digest_object(
         &self,
         key: &ObjectKey,
-        part_size: Option<u64>,
+        part_sizes: Option<Vec<u64>>,
         watch: &Watch,
     ) -> Result<ContentDigest, TransferError> {
-        self.stream(key, None, part_size, watch).await
+        self.stream(key, None, part_sizes, watch).await
     }
 
     async fn stream(
         &self,
         key: &ObjectKey,
         sink: Option<NewFile>,
-        part_size: Option<u64>,
+        part_sizes: Option<Vec<u64>>,
         watch: &Watch,
     ) -> Result<ContentDigest, TransferError> {
         watch.interrupt.check()?;
@@ -235,7 +235,7 @@ impl Storage {
             let failed = failed.clone();
             move |error: io::Error| failed(Error::Generic { store: "local", source: error.into() })
         };
-        let digest = part_size.map_or_else(DigestStream::new, DigestStream::with_md5);
+        let digest = part_sizes.map_or_else(DigestStream::new, DigestStream::with_md5);
         let size = got.meta.size;
         let watch = watch.clone();
         match got.payload {
@@ -316,10 +316,14 @@ impl Storage {
     }
 }
 
-/// Reads a local file through and digests it. With `part_size`, MD5 as well.
-pub fn digest_file(source: &SourceFile, part_size: Option<u64>, watch: &Watch) -> Result<ContentDigest, TransferError> {
+/// Reads a local file through and digests it. With `part_sizes`, MD5 as well, also in parts.
+pub fn digest_file(
+    source: &SourceFile,
+    part_sizes: Option<Vec<u64>>,
+    watch: &Watch,
+) -> Result<ContentDigest, TransferError> {
     inline(|| {
-        let digest = part_size.map_or_else(DigestStream::new, DigestStream::with_md5);
+        let digest = part_sizes.map_or_else(DigestStream::new, DigestStream::with_md5);
         let file = fs::File::open(&source.path).map_err(TransferError::Source)?;
         let mut pieces = Pieces::begin(None, Some(digest), watch.clone())?;
         read_pieces(file.file(), source.size, |piece| pieces.take(&piece)).map_err(TransferError::Source)?;

@@ -93,7 +93,7 @@ pub struct NodeReport {
     pub objects: Amount,
     /// By path.
     pub findings: Vec<Finding>,
-    /// Objects that should have been read, but of whose content nothing was recorded.
+    /// Objects whose content should have been compared, but of which nothing was recorded that it can be compared with.
     pub only_size_known: Vec<Box<str>>,
     /// Files that Medusa overwrites in place when Cassandra rewrites them, and did.
     pub rewritten: u64,
@@ -121,7 +121,7 @@ pub struct BackupReport {
 pub struct VerifyReport {
     pub backups: Vec<BackupReport>,
     pub depth: Depth,
-    /// What was read; an object that several backups name counts once.
+    /// What was read and compared; an object that several backups name counts once.
     pub read: Amount,
 }
 

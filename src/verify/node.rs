@@ -236,27 +236,28 @@ impl Record {
         }
     }
 
-    /// Whether something was recorded that the content can be compared with.
+    /// Whether something was recorded that the content may be compared with.
     fn is_comparable(&self, part_size: u64) -> bool {
         match self.md5 {
             _ if self.sha256.is_some() => true,
             RecordedMd5::Whole(_) => true,
-            // Of another part size than the configured one nothing can be computed again.
-            RecordedMd5::Parts(_, parts) => self.size.div_ceil(digest::part_size(self.size, part_size)).max(1) == parts,
+            RecordedMd5::Parts(..) => !digest::part_sizes(self.size, part_size, [self.md5.clone()]).is_empty(),
             RecordedMd5::Unknown => false,
         }
     }
 
-    fn look_at_content(&mut self, found: &ContentDigest, part_size: u64) {
-        let same = || match self.sha256 {
-            Some(sha256) => sha256 == found.sha256,
-            None => found.md5.as_ref().and_then(|md5| md5.matches(&self.md5)).unwrap_or(true),
+    /// Returns whether it could be compared.
+    fn look_at_content(&mut self, found: &ContentDigest, part_size: u64) -> bool {
+        let is_same = match self.sha256 {
+            Some(sha256) => Some(sha256 == found.sha256),
+            None => found.matches(&self.md5, part_size),
         };
         if self.size != found.size {
             self.fault = Some(Fault::WrongSize { expected: self.size, found: found.size });
-        } else if self.is_comparable(part_size) && !same() {
+        } else if is_same == Some(false) {
             self.fault = Some(Fault::WrongHash);
         }
+        self.fault.is_some() || is_same.is_some()
     }
 }
 
@@ -326,10 +327,11 @@ async fn compare_with_listings(
 struct ToRead {
     key: ObjectKey,
     size: u64,
-    with_md5: bool,
+    /// In which MD5 is computed. `None`: it is not needed.
+    part_sizes: Option<Vec<u64>>,
 }
 
-/// Reads every object that is there and of whose content something was recorded.
+/// Reads every object that is there and of whose content something was recorded. Returns what could be compared.
 async fn read_objects(
     context: &Context,
     fqdn: &Fqdn,
@@ -347,18 +349,18 @@ async fn read_objects(
         let size = records[0].size;
         let comparable: Vec<_> = sound.filter(|record| record.is_comparable(part_size)).collect();
         if comparable.is_empty() {
-            for backup in records.iter().filter(|record| record.fault.is_none()).flat_map(|record| &record.backups) {
-                reports[*backup as usize].only_size_known.push(path.clone());
-            }
+            only_size_known(path, records, reports);
             continue;
         }
-        let with_md5 = comparable.iter().any(|record| record.sha256.is_none());
-        objects.push(ToRead { key: storage.layout().recorded(fqdn, path)?, size, with_md5 });
+        let by_md5 = || comparable.iter().filter(|record| record.sha256.is_none());
+        let recorded = by_md5().map(|record| record.md5.clone());
+        let part_sizes = by_md5().next().map(|_| digest::part_sizes(size, part_size, recorded));
+        objects.push(ToRead { key: storage.layout().recorded(fqdn, path)?, size, part_sizes });
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     let begin = Instant::now();
     let transfer = context.monitor.transfer("verify", objects.iter().map(|object| object.size).sum());
-    let reader = Reader { storage: storage.clone(), watch: context.watch(&transfer.counters), part_size };
+    let reader = Reader { storage: storage.clone(), watch: context.watch(&transfer.counters) };
     let mut work = on_threads(storage.files_in_flight(), objects, move |object: ToRead| {
         let reader = reader.clone();
         async move { reader.read(object).await }
@@ -369,11 +371,15 @@ async fn read_objects(
             let (records, _) = expected.by_path.get_mut(key.as_str()).context("only what is expected is read")?;
             match digest {
                 Ok(digest) => {
-                    done.add(digest.size);
-                    records
-                        .iter_mut()
-                        .filter(|record| record.fault.is_none())
-                        .for_each(|record| record.look_at_content(&digest, part_size));
+                    let mut is_compared = false;
+                    for record in records.iter_mut().filter(|record| record.fault.is_none()) {
+                        is_compared |= record.look_at_content(&digest, part_size);
+                    }
+                    if is_compared {
+                        done.add(digest.size);
+                    } else {
+                        only_size_known(key.as_str(), records, reports);
+                    }
                 }
                 Err(TransferError::Interrupted(failure)) => return Err(failure.into()),
                 Err(error) => {
@@ -400,18 +406,23 @@ async fn read_objects(
     Ok(done)
 }
 
+/// Tells the backups in which the object is sound as far as that can be known.
+fn only_size_known(path: &str, records: &[Record], reports: &mut [NodeReport]) {
+    for backup in records.iter().filter(|record| record.fault.is_none()).flat_map(|record| &record.backups) {
+        reports[*backup as usize].only_size_known.push(path.into());
+    }
+}
+
 /// Reads objects of one node.
 #[derive(Debug, Clone)]
 struct Reader {
     storage: Storage,
     watch: Watch,
-    part_size: u64,
 }
 
 impl Reader {
     async fn read(&self, object: ToRead) -> (ObjectKey, Result<ContentDigest, TransferError>) {
-        let part_size = object.with_md5.then(|| digest::part_size(object.size, self.part_size));
-        let digest = self.storage.digest_object(&object.key, part_size, &self.watch).await;
+        let digest = self.storage.digest_object(&object.key, object.part_sizes, &self.watch).await;
         self.watch.counters.add_file();
         (object.key, digest)
     }

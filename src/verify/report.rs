@@ -55,7 +55,7 @@ impl VerifyReport {
         if only_sizes > 0 {
             let _ = write!(
                 text,
-                " Of {} only the size is known: no hash was recorded.",
+                " Of {} only the size is known: no hash was recorded that can be compared.",
                 counted(only_sizes as u64, "object")
             );
         }

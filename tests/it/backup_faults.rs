@@ -379,6 +379,74 @@ fn a_snapshot_that_takes_too_long_is_not_tried_again() {
     }
 }
 
+/// As where the node itself goes on with the snapshot of a nodetool that was killed.
+#[test]
+fn a_snapshot_that_is_in_the_way_is_taken_again_for_a_while() {
+    let (node, mut medusa) = (shop(), medusa(shop()));
+    let calls = medusa.folder.path().join("calls");
+    for (name, good) in [("third", 3), ("never", 99)] {
+        let enough = format!("[ $(wc -l < {calls}) -ge {good} ] && exit 0", calls = calls.display());
+        let body = format!("echo call >> {}\n$REAL \"$@\" || exit 1\n{enough}\nexit 1", calls.display());
+        on_snapshot(&mut medusa, node, &body);
+        let run = medusa.run(&["backup-node", "--backup-name", name]);
+        let count = fs::read_to_string(&calls).unwrap().lines().count();
+        if name == "third" {
+            let run = run.expect_code(0);
+            // Once more where a table was created at the same time.
+            assert!([3, 4].contains(&count), "{count}: {run}");
+            medusa.ok(&["verify", "--backup-name", name]);
+            assert_eq!(snapshots_of(node, name), BTreeSet::new());
+        } else {
+            assert_not_done(node, &medusa, name, &run, &[]);
+            assert_eq!(count, 4, "{run}");
+        }
+        fs::remove_file(&calls).unwrap();
+    }
+}
+
+/// Killed with its snapshot taken, and tables were created and dropped before it is gone on with.
+#[test]
+fn p2_the_schema_of_a_backup_that_goes_on_describes_its_tables_here_and_in_the_index() {
+    let node = shop();
+    for name in ["grown", "shrunk"] {
+        let mut medusa = medusa(node);
+        let keyspace = keyspace(name);
+        load(&node.session(), &keyspace, 3);
+        let (body, taken, go) = held_snapshot(&medusa);
+        on_snapshot(&mut medusa, node, &body);
+        let mut child = medusa.spawn(&["backup-node", "--backup-name", name]);
+        wait_for("the snapshot", || taken.exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let change = if name == "grown" {
+            format!("CREATE TABLE {keyspace}.later (id int PRIMARY KEY)\nINSERT INTO {keyspace}.later (id) VALUES (1)")
+        } else {
+            format!("DROP TABLE {keyspace}.t")
+        };
+        node.session().run(&change);
+        fs::write(&go, "").unwrap();
+        wrap_nodetool(&mut medusa, node, "exec $REAL \"$@\"\n");
+        let run = medusa.ok(&["backup-node", "--backup-name", name]);
+        assert!(run.stderr.contains("continues the backup"), "{run}");
+
+        let meta = manifest(&medusa, &node.address, name).with_file_name("schema.cql");
+        let index = medusa.bucket().join(format!("index/backup_index/{name}/schema_{}.cql", node.address));
+        let schema = fs::read_to_string(&meta).unwrap();
+        assert!(schema == fs::read_to_string(&index).unwrap(), "the index holds another schema: {run}");
+        let internals = fs::read_to_string(meta.with_file_name("schema_internals.cql")).unwrap();
+        let objects = manifest_objects(&manifest(&medusa, &node.address, name));
+        let holds = |table: &str| objects.keys().any(|path| path.contains(&format!("/{keyspace}/{table}-")));
+        for table in ["t", "later"].into_iter().filter(|table| holds(table)) {
+            let create = format!("CREATE TABLE {keyspace}.{table} ");
+            assert!(schema.contains(&create) && internals.contains(&create), "{create}is missing: {run}");
+        }
+        if name == "grown" {
+            assert!(holds("t") && holds("later"), "the old snapshot was stored: {run}");
+        }
+        medusa.ok(&["verify", "--backup-name", name, "--read-data"]);
+    }
+}
+
 #[test]
 fn a_backup_beside_another_one_waits_for_nothing_and_leaves_its_marker() {
     let (node, mut first) = (shop(), medusa(shop()));

@@ -323,20 +323,29 @@ fn a_listing_that_fails_half_way_prints_nothing() {
 }
 
 #[test]
-fn a_lost_manifest_hides_no_other_backup() {
-    let medusa = bucket();
-    fs::remove_file(medusa.bucket().join("n10/b2/meta/manifest.json")).unwrap();
-    for arguments in [
-        &["list-backups", "--show-all", "--output", "json"][..],
-        &["report-last-backup"],
-        &["status", "--backup-name", "b2"],
-    ] {
-        let run = medusa.run(arguments);
-        assert_fails(&run, 3, &["backup b2 of n10 has lost its manifest", "medusa verify --repository"]);
-        assert!(run.stdout.contains("b2"), "{run}");
+fn a_lost_or_damaged_manifest_hides_no_other_backup() {
+    for damaged in [None, Some("[{\"keyspace\": "), Some("{}"), Some("")] {
+        let medusa = bucket();
+        let manifest = medusa.bucket().join("n10/b2/meta/manifest.json");
+        match damaged {
+            Some(content) => fs::write(&manifest, content).unwrap(),
+            None => fs::remove_file(&manifest).unwrap(),
+        }
+        for arguments in [
+            &["list-backups", "--show-all", "--output", "json"][..],
+            &["report-last-backup"],
+            &["status", "--backup-name", "b2"],
+        ] {
+            let run = medusa.run(arguments);
+            let said = "the manifest of backup b2 of n10 is lost or damaged";
+            assert_fails(&run, 3, &[said, "medusa verify --repository"]);
+            let told = run.stderr.contains("n10/b2/meta/manifest.json cannot be used");
+            assert_eq!(told, damaged.is_some(), "{run}");
+            assert!(run.stdout.contains("b2"), "{run}");
+        }
+        let document = medusa.run(&["list-backups", "--show-all", "--output", "json"]).json();
+        assert_eq!(document.as_array().unwrap().len(), 2, "{document}");
     }
-    let document = medusa.run(&["list-backups", "--show-all", "--output", "json"]).json();
-    assert_eq!(document.as_array().unwrap().len(), 2, "{document}");
 }
 
 #[test]

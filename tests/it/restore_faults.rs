@@ -6,8 +6,8 @@ use std::fs;
 use crate::lab::medusa::Medusa;
 use crate::lab::node::{Node, Release};
 use crate::support::{
-    Shared, State, assert_fails, copy_bucket, edit, insert, interrupt, left_by_restores, manifest, manifest_objects,
-    medusa, node, object_file, program, wait_for, wrap_nodetool,
+    OwnMount, Shared, State, assert_fails, copy_bucket, edit, insert, interrupt, left_by_restores, manifest,
+    manifest_objects, medusa, node, object_file, program, wait_for, wrap_nodetool,
 };
 
 /// A node with a backup `b1`, and with newer rows in other files since.
@@ -166,6 +166,14 @@ fn p4_a_backup_that_does_not_match_the_node_is_refused() {
         edit(&lab.meta(&medusa, "server_version.json"), |text| text.replace("5.0.9", "6.1.0"));
         let too_new = "this node runs Cassandra 5.0.9, which cannot read what 6.1.0 wrote";
         lab.refused(&medusa, &B1, 1, &[too_new, "hint: install the newer release first"]);
+
+        let medusa = lab.copy();
+        edit(&lab.meta(&medusa, "manifest.json"), |text| text.replace("/nb-", "/la-"));
+        let too_old = "this node runs Cassandra 5.0.9, which cannot read ";
+        let more = ["SSTables that 2.2 or an older release wrote", "/la-", "nodetool upgradesstables there"];
+        lab.refused(&medusa, &B1, 1, &[&[too_old], &more[..]].concat());
+        lab.refused(&medusa, &[&B1[..], &["--table", "shop.t"]].concat(), 1, &[too_old, "/la-"]);
+
         let both = [&B1[..], &["--keep-auth"]].concat();
         lab.refused(&lab.backup, &both, 1, &["system_auth cannot be kept", "hint: --keep-auth goes with --remote"]);
     });
@@ -183,6 +191,21 @@ fn p4_a_backup_that_does_not_fit_the_disk_is_refused() {
         let data = lab.node.path("data").display().to_string();
         lab.refused(&medusa, &B1, 1, &["not enough space: 8.0 TiB", &data, "are free", "hint: "]);
         lab.refused(&medusa, &[&B1[..], &["--keyspace", "shop"]].concat(), 1, &["not enough space: 8.0 TiB"]);
+    });
+}
+
+/// Renames would fail there with Cassandra down, though it is the same disk.
+#[test]
+fn p4_a_keyspace_in_a_mount_of_its_own_is_refused() {
+    lab(|lab| {
+        let keyspace = lab.node.data_directories()[0].join("shop");
+        let mounted = OwnMount::over(&keyspace);
+        let told = format!("{} is in another mount than", keyspace.display());
+        let parts = ["folders of tables cannot be swapped by renaming them", &told, "hint: nothing was changed"];
+        lab.refused(&lab.backup, &B1, 1, &parts);
+        lab.refused(&lab.backup, &[&B1[..], &["--table", "shop.t"]].concat(), 1, &parts);
+        drop(mounted);
+        lab.backup.ok(&["restore-node", "--backup-name", "b1", "--table", "shop.t", "--dry-run"]);
     });
 }
 

@@ -68,7 +68,10 @@ fn no_manifest_is_read_where_there_is_a_summary() {
     let key = summaries(&medusa).into_iter().find(|key| key.contains("/b2/n1_")).unwrap();
     let path = medusa.bucket().join(&key);
     std::fs::rename(&path, path.with_extension("other")).unwrap();
-    assert_fails(&medusa.run(QUESTIONS[2]), 1, &["n1/b2/meta/manifest.json cannot be used"]);
+    let run = medusa.run(QUESTIONS[2]);
+    let damaged = "the manifest of backup b2 of n1 is lost or damaged";
+    assert_fails(&run, 3, &["n1/b2/meta/manifest.json cannot be used", damaged]);
+    assert!(run.stdout.contains("b2"), "{run}");
 }
 
 #[test]

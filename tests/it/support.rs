@@ -314,6 +314,23 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A folder that is mounted over itself: the same file system, and out of reach of renames and links.
+pub struct OwnMount(PathBuf);
+
+impl OwnMount {
+    pub fn over(folder: &Path) -> Self {
+        let path = folder.to_str().unwrap();
+        as_root(&["mount", "--bind", path, path]);
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for OwnMount {
+    fn drop(&mut self) {
+        as_root(&["umount", "-l", self.0.to_str().unwrap()]);
+    }
+}
+
 fn as_root(command: &[&str]) {
     let sudo: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
     let words = [sudo, command].concat();

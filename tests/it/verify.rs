@@ -257,7 +257,10 @@ fn p1_what_only_medusa_recorded_is_compared_where_it_says_something() {
     let known = forms.iter().filter(|(.., known)| *known).count();
     let run = medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
     assert!(run.stdout.contains("  n1   ok   7 objects, 4 only size known\n"), "{run}");
-    assert!(run.stdout.contains(" Of 4 objects only the size is known: no hash was recorded.\n"), "{run}");
+    assert!(
+        run.stdout.contains(" Of 4 objects only the size is known: no hash was recorded that can be compared.\n"),
+        "{run}"
+    );
     let document = json(&medusa, &["--backup-name", "b1", "--read-data"]);
     assert_eq!(document["objects_read"], known);
     let named = node(&document, "n1")["only_size_known"].as_array().unwrap().clone();
@@ -276,6 +279,58 @@ fn p1_what_only_medusa_recorded_is_compared_where_it_says_something() {
         }
         flip(&medusa, &file);
     }
+}
+
+/// `multipart_chunksize` may have been another one when the objects were stored.
+#[test]
+fn p1_parts_are_compared_whatever_size_is_configured_now() {
+    const MIB: usize = 1 << 20;
+    let content = "0123456789abcdef".repeat(12 * MIB / 16);
+    let in_parts = |part_size: usize| {
+        let parts: Vec<_> = content.as_bytes().chunks(part_size).map(md5).collect();
+        format!("{}-{}", hex::encode(md5(&parts.concat())), parts.len())
+    };
+    let mut medusa = made::medusa();
+    let objects = [("usual", 8 * MIB), ("other", 7 * MIB)].map(|(name, part_size)| {
+        object("n1", &format!("{name}-Data.db"), &content).recorded(Some(&in_parts(part_size)))
+    });
+    made::backup(&medusa.bucket(), "n1", "b1", &["n1"], &objects);
+    let [usual, other] = ["usual", "other"].map(|name| key("n1", &format!("{name}-Data.db")));
+    let found = |medusa: &Medusa| {
+        let document = json(medusa, &["--backup-name", "b1", "--read-data"]);
+        let only_size = node(&document, "n1")["only_size_known"].clone();
+        (node(&document, "n1")["wrong_hash"].clone(), only_size, document["objects_read"].clone())
+    };
+    let nothing = Value::Array(Vec::new());
+
+    // Of 50 MiB there would be one part. Two parts have one usual size.
+    let run = medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
+    assert!(run.stdout.contains("  n1   ok   2 objects, 1 only size known\n"), "{run}");
+    assert!(run.stdout.contains("and every byte of 1 object ("), "{run}");
+    assert_eq!(found(&medusa), (0.into(), Value::from([other.clone()].to_vec()), 1.into()));
+    flip(&medusa, &usual);
+    assert_eq!(found(&medusa), (0.into(), Value::from([other.clone(), usual.clone()].to_vec()), 0.into()));
+
+    // Of 8 MiB there are two: what has another digest is damaged.
+    medusa.set("storage", "multipart_chunksize", "8MB");
+    assert_eq!(found(&medusa), (2.into(), nothing.clone(), 2.into()));
+    flip(&medusa, &usual);
+    assert_eq!(found(&medusa), (1.into(), nothing.clone(), 2.into()));
+    medusa.set("storage", "multipart_chunksize", "7MB");
+    assert_eq!(found(&medusa), (0.into(), nothing, 2.into()));
+    medusa.ok(&["verify", "--backup-name", "b1", "--enable-md5-checks"]);
+
+    // A file of the same size is not taken for one whose content cannot be told.
+    medusa.set("storage", "multipart_chunksize", "50MB");
+    let target = medusa.folder.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    let download = ["--fqdn", "n1", "download", "--backup-name", "b1", "--download-destination"];
+    let download = [&download[..], &[target.to_str().unwrap()]].concat();
+    medusa.ok(&download);
+    let file = target.join("ks").join(made::TABLE).join("other-Data.db");
+    std::fs::write(&file, "x".repeat(content.len())).unwrap();
+    medusa.ok(&download);
+    assert!(std::fs::read_to_string(&file).unwrap() == content, "the other content stayed");
 }
 
 #[test]

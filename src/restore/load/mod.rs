@@ -71,7 +71,7 @@ pub struct LoadOutcome {
     pub downloaded: Amount,
     /// Files that an earlier attempt had brought.
     pub local: Amount,
-    /// Files of which nobody recorded a hash.
+    /// Files that could not be compared with a hash.
     pub unchecked: usize,
     pub failed: Vec<Failed>,
     /// Unix seconds.
@@ -115,7 +115,7 @@ impl LoadOutcome {
         let sources: Vec<_> = self.plan.sources.iter().map(Fqdn::as_str).collect();
         let checked = match self.unchecked {
             0 => "every byte compared with the manifest".to_owned(),
-            files => format!("{} compared by size only: no hash was recorded", counted(files as u64, "file")),
+            files => format!("{} compared by size only: no hash was recorded that fits", counted(files as u64, "file")),
         };
         let (tables, failed) = (counted(self.loaded().count() as u64, "table"), self.failed.len());
         let loaded = format!("{tables} loaded, {failed} failed");
@@ -176,12 +176,11 @@ pub async fn run(context: &Context, options: &LoadOptions) -> anyhow::Result<Loa
         context.monitor.title(&format!("  note: {note}"));
     }
     let loader = Loader::new(&context.config.cassandra, &yaml.path, plan.address)?;
-    let unchecked = plan.files().filter(|file| !file.object.has_known_content()).count();
     let mut outcome = LoadOutcome {
         plan,
         downloaded: Amount::default(),
         local: Amount::default(),
-        unchecked,
+        unchecked: 0,
         failed: Vec::new(),
         began: context.now.timestamp(),
         took: Duration::ZERO,
@@ -231,7 +230,7 @@ async fn stage(context: &Context, outcome: &mut LoadOutcome) -> anyhow::Result<(
         .await
         .map_err(|error| Failure::failed("the files could not be brought to this host").cause(error).hint(&left))?;
     brought.check(&plan.backup, &format!("{left}; leave these tables out, or load another backup"))?;
-    (outcome.downloaded, outcome.local) = (brought.downloaded, brought.local);
+    (outcome.downloaded, outcome.local, outcome.unchecked) = (brought.downloaded, brought.local, brought.unchecked);
     context.monitor.step("download", &size(outcome.downloaded.bytes), begin.elapsed());
     Ok(())
 }

@@ -60,6 +60,17 @@ impl Interrupt {
         self.token.cancel();
     }
 
+    /// One that is raised with this one, and can be raised alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { token: self.token.child_token(), signal: Arc::clone(&self.signal) }
+    }
+
+    /// Raises it without a signal, for work that somebody else's failure makes useless.
+    pub fn stop(&self) {
+        self.token.cancel();
+    }
+
     pub fn is_raised(&self) -> bool {
         self.token.is_cancelled()
     }
@@ -116,6 +127,16 @@ fn is_ignored(signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_stopped_alone_and_raised_with_its_parent() {
+        let parent = Interrupt::default();
+        let (first, second) = (parent.child(), parent.child());
+        first.stop();
+        assert!(first.is_raised() && !second.is_raised() && !parent.is_raised());
+        parent.raise(Signal::SIGTERM as i32);
+        assert!(second.failure().message.contains("SIGTERM"));
+    }
 
     #[test]
     fn only_a_later_signal_ends_at_once() {

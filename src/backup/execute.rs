@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::{Action, BackupPlan, FilePlan, Stored, TablePlan};
 use crate::cassandra::snapshot::SnapshotFile;
@@ -16,13 +17,16 @@ use crate::model::manifest::{Manifest, Object, Section};
 use crate::model::names::{BackupName, Fqdn, TableFolder};
 use crate::model::sstable::{self, SstableFile};
 use crate::monitor::{Amount, Monitor};
-use crate::storage::blocking::{inline, on_threads};
+use crate::storage::blocking::{Results, inline, on_threads};
 use crate::storage::layout::{ObjectKey, Pool};
 use crate::storage::transfer::{SourceFile, TransferError, Upload, Watch, digest_file};
 use crate::storage::{Created, Storage};
 
 /// After so many unreadable files the rest is not tried.
 const MOST_PROBLEMS: usize = 100;
+
+/// A storage that is silent keeps nobody from telling why a backup failed.
+const TAKING_BACK: Duration = Duration::from_secs(20);
 
 /// How often a file that Cassandra has just changed is looked at again.
 const MOST_LOOKS: usize = 5;
@@ -85,31 +89,31 @@ impl Execution {
             });
         let (threads, work) = (self.storage.files_in_flight(), work.collect());
         let monitor = Arc::clone(&self.monitor);
-        let execution = Arc::new(self);
+        let interrupt = self.watch.interrupt.clone();
+        let stop = interrupt.child();
+        let watch = Watch { interrupt: stop.clone(), ..self.watch.clone() };
+        let execution = Arc::new(Self { watch, ..self });
         let mut results = on_threads(threads, work, move |work: Work| {
             let execution = Arc::clone(&execution);
             async move {
-                let done = execution.store(&work.folder, &work.file).await;
+                let done = match execution.watch.interrupt.check() {
+                    Ok(()) => execution.store(&work.folder, &work.file).await,
+                    Err(stopped) => Err(stopped.into()),
+                };
                 (work, done)
             }
         });
         let mut executed = Executed::default();
-        while let Some((Work { table, position, file, .. }, done)) = results.recv().await {
-            match done {
-                Ok(done) => {
-                    executed.count(&done, &file);
-                    sections[table].push((position, done.object));
-                }
-                Err(error) => {
-                    let problem = Self::of_file(&file, error)?;
-                    monitor.problem(&problem);
-                    executed.problems.push(problem);
-                    if executed.problems.len() >= MOST_PROBLEMS {
-                        executed.problems.push("the rest was not tried".into());
-                        return Ok(executed);
-                    }
-                }
+        let collected = interrupt.or(executed.collect(&mut results, &mut sections, &*monitor)).await;
+        if !matches!(collected, Ok(End::OfAll)) {
+            // The parts that the other workers have uploaded would stay and cost.
+            stop.stop();
+            if tokio::time::timeout(TAKING_BACK, results.end()).await.is_err() {
+                tracing::debug!("the storage does not answer: parts of unfinished uploads may stay");
             }
+        }
+        if collected? == End::Early {
+            return Ok(executed);
         }
         executed.manifest.sections = tables
             .iter()
@@ -312,7 +316,42 @@ enum Checked {
     Without,
 }
 
+/// How the work on a plan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    OfAll,
+    /// There were too many problems.
+    Early,
+}
+
 impl Executed {
+    /// Takes what the workers return.
+    async fn collect(
+        &mut self,
+        results: &mut Results<(Work, Result<Done, TransferError>)>,
+        sections: &mut [Vec<(usize, Object)>],
+        monitor: &dyn Monitor,
+    ) -> anyhow::Result<End> {
+        while let Some((Work { table, position, file, .. }, done)) = results.recv().await {
+            match done {
+                Ok(done) => {
+                    self.count(&done, &file);
+                    sections[table].push((position, done.object));
+                }
+                Err(error) => {
+                    let problem = Execution::of_file(&file, error)?;
+                    monitor.problem(&problem);
+                    self.problems.push(problem);
+                    if self.problems.len() >= MOST_PROBLEMS {
+                        self.problems.push("the rest was not tried".into());
+                        return Ok(End::Early);
+                    }
+                }
+            }
+        }
+        Ok(End::OfAll)
+    }
+
     fn count(&mut self, done: &Done, file: &FilePlan) {
         if done.uploaded {
             self.uploaded.add(done.object.size);

@@ -196,13 +196,14 @@ impl<'a> NodeBackupRun<'a> {
             Some(snapshot) => self.given_snapshot(cql, schema, snapshot, resumed).await?,
             None => self.take_snapshot(cql, schema, resumed).await?,
         };
-        let work = async {
+        let prepared = async {
             // Waiting for the turn and the snapshot may have taken hours.
             lease.confirm().await?;
             self.settle_schema(schema, &snapshot, resumed).await?;
-            self.storing().store(lease, self.tables(&snapshot).await?).await
+            self.tables(&snapshot).await
         };
-        let committed = match context.interrupt.or(work).await {
+        let stored = async { self.storing().store(lease, context.interrupt.or(prepared).await?).await };
+        let committed = match stored.await {
             Ok(done) => self.storing().commit(lease, &done).await.map(|manifest| (done, manifest)),
             Err(error) => Err(error),
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures::TryStreamExt as _;
 
 use super::BackupOptions;
@@ -27,9 +28,13 @@ use crate::model::units;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
 use crate::storage::lease::Lease;
+use crate::storage::uploads::Abandoned;
 
 /// Manifests that are read to learn what is stored already.
 const MANIFESTS_READ: usize = 5;
+
+/// No file takes longer.
+const LONGEST_UPLOAD: TimeDelta = TimeDelta::days(1);
 
 /// Vanished objects that are named.
 const MOST_NAMED: usize = 100;
@@ -114,12 +119,16 @@ impl Storing<'_> {
         Ok(Begun { started, resumed: earlier.is_some() })
     }
 
-    /// Plans, uploads, and makes sure that everything is there. What is left to do is to commit.
+    /// Plans, uploads, and makes sure that everything is there. What is left to do is to commit. Ends by itself where it is
+    /// interrupted, so that what was begun to be uploaded is taken back.
     pub async fn store(&self, lease: &Lease, tables: Vec<SnapshotTable>) -> anyhow::Result<Done> {
         let (context, options) = (self.context, self.options);
         let begin = Instant::now();
-        self.remove_unfinished_uploads().await;
-        let plan = self.plan(tables).await?;
+        let planned = async {
+            self.remove_unfinished_uploads(lease).await;
+            self.plan(tables).await
+        };
+        let plan = context.interrupt.or(planned).await?;
         let totals = plan.totals();
         context.monitor.step("compare", &report::compared(&totals), begin.elapsed());
         let moved = Amount {
@@ -155,19 +164,23 @@ impl Storing<'_> {
         }
         let uploaded = units::size(executed.uploaded.bytes);
         context.monitor.step("upload", &uploaded, upload_begin.elapsed());
-        if options.mode == BackupMode::Full {
-            // What comes now deletes. Another run may have finished this very backup since.
-            lease.confirm().await?;
-        }
-        self.confirm(&executed.manifest).await?;
-        lease.confirm().await?;
+        let confirmed = async {
+            if options.mode == BackupMode::Full {
+                // What comes now deletes. Another run may have finished this very backup since.
+                lease.confirm().await?;
+            }
+            self.confirm(&executed.manifest).await?;
+            lease.confirm().await
+        };
+        context.interrupt.or(confirmed).await?;
         Ok(Done { executed })
     }
 
     /// What killed runs left of uploads in parts. It costs, and does no other harm.
-    async fn remove_unfinished_uploads(&self) {
+    async fn remove_unfinished_uploads(&self, lease: &Lease) {
         let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
-        match storage.abort_unfinished_uploads(&storage.layout().node(fqdn)).await {
+        let abandoned = Abandoned { of_killed: lease.taken_over(), ..Abandoned::older_than(LONGEST_UPLOAD) };
+        match storage.abort_unfinished_uploads(&storage.layout().node(fqdn), &abandoned).await {
             Ok(0) => {}
             Ok(count) => {
                 tracing::info!("{} of earlier runs removed", units::counted(count as u64, "unfinished upload"));

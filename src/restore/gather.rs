@@ -143,7 +143,7 @@ fn must_drain(options: &RestoreOptions, yaml: &CassandraYaml, service: &Service<
     if !tables_stay || service.is_up() {
         return Ok(tables_stay);
     }
-    let mut entries = match fs::read_dir(&yaml.commitlog_directory) {
+    let entries = match fs::read_dir(&yaml.commitlog_directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         entries => entries?,
     };

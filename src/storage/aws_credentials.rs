@@ -2,8 +2,9 @@
 //!
 //! With `key_file` the profile `api_profile` in that file, as in Medusa: keys in the environment win unless a profile is
 //! named. Without it the whole chain of AWS: environment, profiles (roles, web identity, programs), containers, instances.
-//! What expires is fetched anew in time, so that a long run does not outlive it.
+//! What expires is fetched anew in time, so that a long run does not outlive it; so is a `key_file` that was written anew.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,10 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
+
+use super::blocking::inline;
+use crate::files::mtime;
 
 /// Credentials are fetched anew so long before they expire.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -35,8 +39,23 @@ pub struct Source {
 #[derive(Debug)]
 pub struct AwsCredentials {
     source: Source,
-    provider: OnceCell<SharedCredentialsProvider>,
-    current: Mutex<Option<Current>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    provider: Option<SharedCredentialsProvider>,
+    /// What the provider made of it.
+    file: Option<Stamp>,
+    current: Option<Current>,
+}
+
+/// Tells one content of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    mtime: i64,
+    size: u64,
+    inode: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +66,7 @@ struct Current {
 
 impl AwsCredentials {
     pub fn new(source: Source) -> Self {
-        Self { source, provider: OnceCell::new(), current: Mutex::new(None) }
+        Self { source, state: Mutex::default() }
     }
 
     async fn provider(&self) -> SharedCredentialsProvider {
@@ -81,25 +100,37 @@ impl CredentialProvider for AwsCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut current = self.current.lock().await;
+        let mut state = self.state.lock().await;
+        let file = self.source.stamp();
+        if file != state.file {
+            // A provider reads the file once.
+            state.provider = None;
+        }
         let is_fresh = |known: &&Current| known.expires.is_none_or(|expires| expires > SystemTime::now() + MARGIN);
-        if let Some(known) = current.as_ref().filter(is_fresh) {
+        if let Some(known) = state.current.as_ref().filter(is_fresh)
+            && state.provider.is_some()
+        {
             return Ok(Arc::clone(&known.credential));
         }
+        let provider = state.provider.clone();
         let asked = async {
-            let provider = self.provider.get_or_init(|| self.provider()).await;
-            provider.provide_credentials().await.map_err(|error| with_causes(&error))
+            let provider = match provider {
+                Some(provider) => provider,
+                None => self.provider().await,
+            };
+            let found = provider.provide_credentials().await.map_err(|error| with_causes(&error))?;
+            Ok((provider, found))
         };
         let patience = self.source.patience;
         let answered = tokio::time::timeout(patience, asked).await;
         let late = |_| Err(format!("no answer within {} seconds (read_timeout)", patience.as_secs()));
-        let found = match answered.unwrap_or_else(late) {
+        let is_good = |known: &&Current| known.expires.is_none_or(|at| at > SystemTime::now());
+        let (provider, found) = match answered.unwrap_or_else(late) {
             Ok(found) => found,
-            // Better than nothing, for the few minutes that it is good for.
-            Err(error) => match current.as_ref().filter(|known| known.expires.is_some_and(|at| at > SystemTime::now()))
-            {
+            // Better than nothing, for the few minutes that it is good for, or until the file is written to its end.
+            Err(error) => match state.current.as_ref().filter(is_good) {
                 Some(known) => {
-                    tracing::warn!("the credentials expire soon and could not be renewed: {error}");
+                    tracing::warn!("the credentials could not be renewed, and the old ones are used: {error}");
                     return Ok(Arc::clone(&known.credential));
                 }
                 None => return Err(self.source.unusable(&error)),
@@ -110,12 +141,19 @@ impl CredentialProvider for AwsCredentials {
             secret_key: found.secret_access_key().to_owned(),
             token: found.session_token().map(str::to_owned),
         });
-        *current = Some(Current { credential: Arc::clone(&credential), expires: found.expiry() });
+        let current = Some(Current { credential: Arc::clone(&credential), expires: found.expiry() });
+        *state = State { provider: Some(provider), file, current };
         Ok(credential)
     }
 }
 
 impl Source {
+    /// Of `key_file` as it is now. `None`: there is no such file.
+    fn stamp(&self) -> Option<Stamp> {
+        let metadata = inline(|| fs_err::metadata(self.key_file.as_ref()?).ok())?;
+        Some(Stamp { mtime: mtime(&metadata), size: metadata.len(), inode: metadata.ino() })
+    }
+
     fn unusable(&self, error: &str) -> object_store::Error {
         let place = match &self.key_file {
             Some(key_file) => place_of(key_file, self.profile.as_deref()),
@@ -135,4 +173,42 @@ fn place_of(key_file: &Path, profile: Option<&str>) -> String {
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_file_that_was_written_anew_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("credentials");
+        let write = |text: &str| {
+            // As those do it who renew session tokens.
+            let new = folder.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(new, &key_file).unwrap();
+        };
+        let profile = |id: &str| {
+            format!("[p]\naws_access_key_id = {id}\naws_secret_access_key = s\naws_session_token = token-of-{id}\n")
+        };
+        let patience = Duration::from_mins(1);
+        let (key_file, profile_name) = (Some(key_file.clone()), Some("p".to_owned()));
+        let source = Source { key_file, profile: profile_name, region: "us-east-1".into(), patience };
+        let credentials = AwsCredentials::new(source);
+        let known =
+            async || credentials.get_credential().await.map(|known| (known.key_id.clone(), known.token.clone()));
+        assert!(known().await.is_err());
+        for id in ["first", "second"] {
+            write(&profile(id));
+            for _ in 0..2 {
+                assert_eq!(known().await.unwrap(), (id.to_owned(), Some(format!("token-of-{id}"))));
+            }
+        }
+        // What cannot be read is in the making.
+        write("[p]\naws_access_");
+        assert_eq!(known().await.unwrap().0, "second");
+        write(&profile("third"));
+        assert_eq!(known().await.unwrap().0, "third");
+    }
 }

@@ -70,6 +70,11 @@ impl<R> Results<R> {
         }
         result
     }
+
+    /// Waits for the workers' end. What they still return is of no interest.
+    pub async fn end(mut self) {
+        while self.receiver.recv().await.is_some() {}
+    }
 }
 
 #[cfg(test)]

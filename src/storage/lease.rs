@@ -11,12 +11,13 @@
 //! is stale, or is told to break it.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt as _;
 use object_store::{Error, PutMode, PutOptions, UpdateVersion};
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,13 @@ impl Found {
         self.renewed + self.terms.as_ref().map_or(Terms::TTL, |terms| Duration::from_secs(terms.ttl))
     }
 
+    /// When its holder may have written something. `None`: nobody knows.
+    fn at_work(&self) -> Option<Range<DateTime<Utc>>> {
+        // That was said by its own clock.
+        let since = DateTime::from_timestamp(self.terms.as_ref()?.since, 0)? - TimeDelta::minutes(1);
+        Some(since..self.until())
+    }
+
     /// Whether it was written by who has these terms.
     fn is_of(&self, terms: &Terms) -> bool {
         self.terms.as_ref().is_some_and(|found| found.id == terms.id)
@@ -215,6 +223,8 @@ impl Found {
 pub struct Lease {
     state: Arc<State>,
     renewal: JoinHandle<()>,
+    /// When the holder was at work whose lease was taken over, if one was.
+    taken_over: Option<Range<DateTime<Utc>>>,
 }
 
 #[derive(Debug)]
@@ -321,9 +331,12 @@ impl Storage {
             }
             let who = found.terms.as_ref().map_or_else(|| "somebody".to_owned(), |terms| terms.describe(fqdn));
             tracing::warn!("the lease of {fqdn} is stale and is taken over; it said: {who}");
+            let at_work = found.at_work();
             let mode = PutMode::Update(found.version);
             if let Some(version) = self.put_lease(&key, content.clone(), mode).await? {
-                return Ok(Asked::Ours(Lease::held(self.clone(), fqdn.clone(), key, terms, version)));
+                let mut lease = Lease::held(self.clone(), fqdn.clone(), key, terms, version);
+                lease.taken_over = at_work;
+                return Ok(Asked::Ours(lease));
             }
         }
         Err(Failure::failed(format!("the lease of {fqdn} goes from hand to hand; try again")).into())
@@ -426,12 +439,17 @@ impl Lease {
                 }
             }
         });
-        Self { state, renewal }
+        Self { state, renewal, taken_over: None }
     }
 
     /// Fails unless the lease is still ours. Renews it, so that it stays ours for what comes next.
     pub async fn confirm(&self) -> anyhow::Result<()> {
         self.state.renew().await
+    }
+
+    /// When the holder was at work whose lease was taken over. `None`: nobody's was.
+    pub fn taken_over(&self) -> Option<Range<DateTime<Utc>>> {
+        self.taken_over.clone()
     }
 
     /// When it was written last, by the clock of the storage.

@@ -27,6 +27,7 @@ use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
+use self::http::headers::names_no_bucket;
 use self::layout::{Layout, ObjectKey, Spot};
 use self::local::{Durable, LocalStore};
 use self::remote::Remote;
@@ -131,7 +132,24 @@ impl Storage {
 
     /// The object's facts. `None`: proven absent.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>> {
-        absent_is_none(self.store.head(key.path()).await).map_err(self.error("look at", key.path()))
+        let found = absent_is_none(self.store.head(key.path()).await).map_err(self.error("look at", key.path()))?;
+        if found.is_none() {
+            Box::pin(self.expect_bucket(key)).await?;
+        }
+        Ok(found)
+    }
+
+    /// AWS and Google answer to HEAD without a word, so an object without a bucket looks like an absent one. The first time
+    /// that nothing is found, GET is asked, too.
+    async fn expect_bucket(&self, key: &ObjectKey) -> Result<()> {
+        let Some(remote) = self.remote.as_ref().filter(|remote| !remote.has_bucket()) else { return Ok(()) };
+        match self.store.get_range(key.path(), 0..1).await {
+            Err(error) if names_no_bucket(&error.to_string()) => Err(self.error("look at", key.path())(error)),
+            _ => {
+                remote.bucket_is_there();
+                Ok(())
+            }
+        }
     }
 
     /// Creates an object unless its key is taken.

@@ -1,6 +1,6 @@
 //! From `[storage]` to a [`Storage`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use super::http::{Connector, Options, Protocol};
 use super::layout::Layout;
 use super::local::LocalStore;
-use super::remote::Remote;
+use super::remote::{Remote, Seen};
 use super::unconditional::Unconditional;
 use super::{Settings, Storage, azure, gcs, s3};
 use crate::config;
@@ -60,17 +60,18 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
     let keys = &config.object_store;
     let bucket = config.bucket_name.as_str();
     check_applies(keys, protocol)?;
+    let ca = authority(keys, protocol);
     let options = Options {
         protocol,
         verify: keys.ssl_verify,
-        ca: keys.ca_file.iter().map(|file| read(file, "ca_file")).collect::<Result<_, _>>()?,
+        ca: ca.iter().map(|(origin, file)| read(file, origin)).collect::<Result<_, _>>()?,
         patience: keys.read_timeout,
         bandwidth: keys.transfer_max_bandwidth,
         conditional: keys.conditional_create,
     };
-    let connector = Connector::new(&options).map_err(|error| match &keys.ca_file {
-        Some(file) => {
-            Failure::usage(format!("ca_file {} holds no certificates that can be used", file.display())).cause(error)
+    let connector = Connector::new(&options).map_err(|error| match &ca {
+        Some((origin, file)) => {
+            Failure::usage(format!("{origin} {} holds no certificates that can be used", file.display())).cause(error)
         }
         None => Failure::failed("the HTTP client could not be made").cause(error),
     })?;
@@ -96,6 +97,7 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
         is_trusted: config.provider != "s3_compatible"
             && config.provider != "s3_rgw"
             && config.provider != "ibm_storage",
+        seen: Seen::default(),
     };
     let settings = Settings {
         files_in_flight: config.concurrent_transfers.unwrap_or(FILES_OVER_THE_NETWORK).min(MOST_FILES),
@@ -103,6 +105,16 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
     };
     let layout = Layout::new(config.prefix.clone());
     Ok(Storage { store, layout, location, local: None, remote: Some(Arc::new(remote)), settings })
+}
+
+/// Certificates of authorities beside the system's, and what names their file: `ca_file`, or the variable that other programs
+/// for AWS obey. What is the system's may be said by `SSL_CERT_FILE`, which rustls obeys.
+fn authority(keys: &keys::ObjectStore, protocol: Protocol) -> Option<(&'static str, PathBuf)> {
+    let bundle = || std::env::var_os("AWS_CA_BUNDLE").filter(|file| protocol == Protocol::S3 && !file.is_empty());
+    match &keys.ca_file {
+        Some(file) => Some(("ca_file in [storage]", file.clone())),
+        None => bundle().map(|file| ("AWS_CA_BUNDLE in the environment", file.into())),
+    }
 }
 
 /// A key without effect for the provider is refused where somebody would rely on it.
@@ -152,12 +164,12 @@ pub(super) fn bad_key_file(file: &Path, why: &str) -> Failure {
     Failure::usage(format!("key_file {} cannot be used: {why}", file.display()))
 }
 
-fn read(file: &Path, key: &str) -> Result<Vec<u8>, Failure> {
-    fs_err::read(file).map_err(|error| Failure::usage(format!("{key} in [storage] cannot be read")).cause(error))
+fn read(file: &Path, origin: &str) -> Result<Vec<u8>, Failure> {
+    fs_err::read(file).map_err(|error| Failure::usage(format!("{origin} cannot be read")).cause(error))
 }
 
 pub(super) fn read_key_file(file: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(file, "key_file")?).map_err(|_| bad_key_file(file, "it is not text"))
+    String::from_utf8(read(file, "key_file in [storage]")?).map_err(|_| bad_key_file(file, "it is not text"))
 }
 
 /// `https://host:port`, or http where `secure` is off.
@@ -175,7 +187,8 @@ pub(super) fn retry() -> RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(15),
-            base: 2.0,
+            // Waits are drawn at random: with 2 all of them come to less than three seconds.
+            base: 3.0,
         },
         max_retries: 10,
         retry_timeout: Duration::from_mins(3),

@@ -7,6 +7,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,10 +26,11 @@ use tokio::task::JoinSet;
 
 use super::blocking::inline;
 use super::http::body::{CONTENT, Content, FilePart};
-use super::http::{Protocol, ServerMd5};
+use super::http::headers::CONFLICT;
+use super::http::{OpaqueETag, Protocol, ServerMd5};
 use super::layout::ObjectKey;
 use super::transfer::{PIECE, SourceFile, TransferError, Upload, Watch, check, part_error, read_pieces, read_whole};
-use super::uploads::Uploads;
+use super::uploads::{Abandoned, Uploads};
 use super::{Created, Storage, absent_is_none};
 use crate::explain;
 use crate::model::digest::{ContentDigest, DigestStream, part_size};
@@ -65,6 +67,16 @@ pub struct Remote {
     pub has_opaque_e_tags: bool,
     /// It is known that the store keeps to conditions.
     pub is_trusted: bool,
+    pub seen: Seen,
+}
+
+/// What answers of a store told about it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The bucket is there.
+    bucket: AtomicBool,
+    /// The `ETag` of an object made of parts is the MD5 of their MD5s.
+    e_tags_of_parts: AtomicBool,
 }
 
 /// How a file goes up.
@@ -97,6 +109,33 @@ impl Remote {
         }
     }
 
+    /// Compares the `ETag` of an object made of parts with what was sent. Stores that are not AWS may have another rule for it:
+    /// they are held to this one once they kept to it.
+    fn check_parts(&self, expected: &str, put: &PutResult) -> object_store::Result<()> {
+        let is_opaque = self.has_opaque_e_tags || put.extensions.get::<OpaqueETag>().is_some();
+        let found = put.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase()).unwrap_or_default();
+        if self.protocol != Protocol::S3 || is_opaque || !is_alike(&found, expected) {
+            return Ok(());
+        }
+        if found == expected {
+            self.seen.e_tags_of_parts.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if !self.is_trusted && !self.seen.e_tags_of_parts.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = format!("the storage made something else of the parts: ETag {found} instead of {expected}");
+        Err(Error::Generic { store: "S3", source: message.into() })
+    }
+
+    pub(super) fn has_bucket(&self) -> bool {
+        self.seen.bucket.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bucket_is_there(&self) {
+        self.seen.bucket.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn attributes(&self) -> Attributes {
         let class = self.storage_class.clone();
         class.map(|class| (Attribute::StorageClass, AttributeValue::from(class))).into_iter().collect()
@@ -117,7 +156,7 @@ impl Storage {
         options.attributes = remote.attributes();
         let sent = Content { file: None, md5: md5::Md5::digest(&content).into(), whole_md5: None };
         // Whoever calls knows what to think of a condition that is no longer met because an answer was lost.
-        self.put_again(key, content, options, sent, false).await
+        self.put_again(key, content, options, sent, false).await.inspect(|_| remote.bucket_is_there())
     }
 
     /// Puts until there is an answer. With `looks`, an object that is there after an answer was lost is not put again.
@@ -157,7 +196,18 @@ impl Storage {
         match remote.way(source.size) {
             Way::Whole => watch.interrupt.or_failure(self.upload_whole(remote, source, key, crc32, watch)).await,
             // Ends by itself, and takes its parts back.
-            Way::Parts(size) => self.upload_parts(remote, source, key, crc32, watch, size).await,
+            Way::Parts(size) => {
+                let mut attempts = 0;
+                loop {
+                    match self.upload_parts(remote, source, key, crc32, watch, size).await {
+                        Err(TransferError::Storage(error)) if is_conflict(&error.source) && attempts < ATTEMPTS => {
+                            attempts += 1;
+                            tokio::time::sleep(PAUSE * attempts).await;
+                        }
+                        upload => return upload,
+                    }
+                }
+            }
         }
     }
 
@@ -272,7 +322,8 @@ impl Storage {
         let put = if self.is_doubtful() && self.look(key).await?.is_some() {
             Err(Error::AlreadyExists { path: key.to_string(), source: "it is there already".into() })
         } else {
-            CONTENT.scope(content, upload.complete()).await
+            let put = CONTENT.scope(content, upload.complete()).await;
+            put.and_then(|put| remote.check_parts(&expected, &put).map(|()| put))
         };
         if put.is_err()
             && let Err(abort) = upload.abort().await
@@ -299,7 +350,8 @@ impl Storage {
             }
             Err(error) => {
                 let is_taken = matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. });
-                let may_be_done = is_taken || matches!(error, Error::NotFound { .. }) || is_transient(&error);
+                let may_be_done =
+                    is_taken || matches!(error, Error::NotFound { .. }) || is_transient(&error) || is_conflict(&error);
                 // Perhaps the answer to an earlier attempt was lost: then the parts are gone, and the object is there.
                 let found = if may_be_done { self.look(key).await? } else { None };
                 if found.is_none() {
@@ -398,9 +450,13 @@ impl Storage {
     }
 
     /// Removes the parts that killed runs left below a node's folder. Only under the lease of the node.
-    pub async fn abort_unfinished_uploads(&self, folder: &object_store::path::Path) -> anyhow::Result<usize> {
+    pub async fn abort_unfinished_uploads(
+        &self,
+        folder: &object_store::path::Path,
+        abandoned: &Abandoned,
+    ) -> anyhow::Result<usize> {
         let Some(uploads) = self.remote.as_ref().and_then(|remote| remote.uploads.as_ref()) else { return Ok(0) };
-        uploads.abort_below(folder).await
+        uploads.abort_below(folder, abandoned).await
     }
 }
 
@@ -412,6 +468,20 @@ fn is_transient(error: &Error) -> bool {
         Some(error) => !matches!(error.kind(), HttpErrorKind::Unknown | HttpErrorKind::Decode),
         None => cause.to_string().contains("non-2xx status code: 5"),
     })
+}
+
+/// Somebody else wrote to the key at the moment in which the parts were to become an object. AWS wants them anew.
+fn is_conflict(error: &Error) -> bool {
+    error.to_string().contains(CONFLICT)
+}
+
+/// Whether both look like the MD5 of the MD5s of the same number of parts.
+fn is_alike(e_tag: &str, expected: &str) -> bool {
+    let parts = |tag: &str| {
+        let (md5, count) = tag.split_once('-')?;
+        (md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| count.to_owned())
+    };
+    parts(e_tag).is_some_and(|count| Some(count) == parts(expected))
 }
 
 /// The same for the parts of an object, each signed anew.
@@ -482,6 +552,7 @@ mod tests {
             conditional: true,
             has_opaque_e_tags: false,
             is_trusted: true,
+            seen: Seen::default(),
         }
     }
 
@@ -497,5 +568,31 @@ mod tests {
         assert_eq!(azure.way(256 * MIB), Way::Whole);
         assert_eq!(azure.way(257 * MIB), Way::Parts(50 * MIB));
         assert_eq!(azure.way(50_000 * 60 * MIB), Way::Parts(60 * MIB));
+    }
+    #[test]
+    fn the_e_tag_of_parts_is_compared_where_it_is_known_to_be_one() {
+        let of = |e_tag: &str| PutResult {
+            e_tag: Some(format!("\"{e_tag}\"")),
+            version: None,
+            extensions: ::http::Extensions::new(),
+        };
+        let (sent, other) = (format!("{}-2", "a".repeat(32)), format!("{}-2", "b".repeat(32)));
+        let aws = remote(Protocol::S3);
+        aws.check_parts(&sent, &of(&sent.to_uppercase())).unwrap();
+        let error = aws.check_parts(&sent, &of(&other)).unwrap_err().to_string();
+        assert!(error.contains(&format!("ETag {other} instead of {sent}")), "{error}");
+        // Not of that kind: of another number of parts, or no digest at all.
+        for e_tag in [format!("{}-3", "b".repeat(32)), "b".repeat(32), "x".repeat(32) + "-2", String::new()] {
+            aws.check_parts(&sent, &of(&e_tag)).unwrap();
+        }
+        let mut encrypted = of(&other);
+        encrypted.extensions.insert(OpaqueETag);
+        aws.check_parts(&sent, &encrypted).unwrap();
+        Remote { has_opaque_e_tags: true, ..remote(Protocol::S3) }.check_parts(&sent, &of(&other)).unwrap();
+
+        let unknown = Remote { is_trusted: false, ..remote(Protocol::S3) };
+        unknown.check_parts(&sent, &of(&other)).unwrap();
+        unknown.check_parts(&sent, &of(&sent)).unwrap();
+        unknown.check_parts(&sent, &of(&other)).unwrap_err();
     }
 }

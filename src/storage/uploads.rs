@@ -2,9 +2,11 @@
 //!
 //! `object_store` does not list them, so these two requests are our own.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ClientOptions;
 use object_store::CredentialProvider as _;
@@ -49,6 +51,38 @@ struct Listing {
 struct Unfinished {
     key: String,
     upload_id: String,
+    /// RFC 3339, by the storage's clock.
+    #[serde(default)]
+    initiated: String,
+}
+
+impl Unfinished {
+    fn begun(&self) -> Option<DateTime<Utc>> {
+        DateTime::parse_from_rfc3339(&self.initiated).ok().map(|at| at.to_utc())
+    }
+}
+
+/// Which unfinished uploads nobody goes on with.
+///
+/// The storage does not say who began one, and a cassandra-medusa that works beside us uploads below the same keys: what it is
+/// sending must stay. So only those go that are older than any upload can be, and those that were begun while one of our runs
+/// held the lease that was killed since. What else was left is old enough one day.
+#[derive(Debug, Clone)]
+pub struct Abandoned {
+    pub before: DateTime<Utc>,
+    /// From when until when a run of ours may have begun some that was killed.
+    pub of_killed: Option<Range<DateTime<Utc>>>,
+}
+
+impl Abandoned {
+    /// Those that are older than that.
+    pub fn older_than(age: TimeDelta) -> Self {
+        Self { before: Utc::now() - age, of_killed: None }
+    }
+
+    fn includes(&self, begun: DateTime<Utc>) -> bool {
+        begun < self.before || self.of_killed.as_ref().is_some_and(|killed| killed.contains(&begun))
+    }
 }
 
 impl Uploads {
@@ -62,10 +96,11 @@ impl Uploads {
         Self { bucket_url, region, credentials, connector, is_aws }
     }
 
-    /// Aborts all uploads of objects below a folder, and returns how many there were.
-    pub async fn abort_below(&self, folder: &Path) -> anyhow::Result<usize> {
+    /// Aborts the abandoned uploads of objects below a folder, and returns how many there were.
+    pub async fn abort_below(&self, folder: &Path, abandoned: &Abandoned) -> anyhow::Result<usize> {
         let client = self.connector.connect(&ClientOptions::new())?;
-        let unfinished = self.below(&client, folder).await.context("could not list the unfinished uploads")?;
+        let mut unfinished = self.below(&client, folder).await.context("could not list the unfinished uploads")?;
+        unfinished.retain(|upload| upload.begun().is_some_and(|at| abandoned.includes(at)));
         let count = unfinished.len();
         let aborts = futures::stream::iter(unfinished).map(async |upload: Unfinished| {
             let path = Path::parse(&upload.key)?;
@@ -145,10 +180,22 @@ mod tests {
             quick_xml::de::from_str::<Listing>(&text).unwrap()
         };
         assert!(read("<Bucket>b</Bucket><IsTruncated>false</IsTruncated>").upload.is_empty());
-        let upload = "<Upload><Key>n1/data/a+b.db</Key><UploadId>x</UploadId><Initiated>2026</Initiated></Upload>";
+        let upload = "<Upload><Key>n1/data/a+b.db</Key><UploadId>x</UploadId><Initiated>2026-11-29T17:40:05.000Z</Initiated></Upload>";
         let listing = read(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>{upload}{upload}"));
         assert_eq!((listing.upload.len(), listing.is_truncated), (2, true));
         assert_eq!(listing.upload[1].key, "n1/data/a+b.db");
+        assert_eq!(listing.upload[1].begun().unwrap().to_rfc3339(), "2026-11-29T17:40:05+00:00");
+    }
+
+    #[test]
+    fn what_another_program_may_be_sending_is_not_abandoned() {
+        let now = Utc::now();
+        let ago = |minutes| now - TimeDelta::minutes(minutes);
+        let old = Abandoned::older_than(TimeDelta::days(1));
+        assert!(old.includes(ago(24 * 60 + 1)) && !old.includes(ago(24 * 60 - 1)));
+        let killed = Abandoned { of_killed: Some(ago(50)..ago(40)), ..old };
+        assert!([51, 40, 0].iter().all(|minutes| !killed.includes(ago(*minutes))));
+        assert!(killed.includes(ago(50)) && killed.includes(ago(41)) && killed.includes(ago(24 * 60 + 1)));
     }
 
     #[test]

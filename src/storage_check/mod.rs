@@ -11,7 +11,7 @@ mod spots;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 
@@ -22,6 +22,7 @@ use crate::error::one_line;
 use crate::model::units;
 use crate::storage::layout::{ObjectKey, Pool, Spot};
 use crate::storage::transfer::SourceFile;
+use crate::storage::uploads::Abandoned;
 use crate::storage::{Created, Storage};
 
 /// Bytes of the file that is uploaded and downloaded. Two parts.
@@ -30,6 +31,9 @@ const PART: u64 = 6 << 20;
 
 /// More difference than that, and AWS refuses signatures.
 pub const CLOCK_LIMIT: i64 = 300;
+
+/// What is older was left by a check that was killed.
+const LEFT: TimeDelta = TimeDelta::hours(1);
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +166,8 @@ impl Check<'_> {
         .await;
         if storage.has_unfinished_uploads() && self.role != Some(Role::Janitor) {
             self.probe(&UNFINISHED, async {
-                storage.abort_unfinished_uploads(&root).await?;
+                // Another check may be uploading at this moment.
+                storage.abort_unfinished_uploads(&root, &Abandoned::older_than(LEFT)).await?;
                 Ok(((), String::new()))
             })
             .await;
@@ -269,7 +274,7 @@ impl Check<'_> {
         let objects: Vec<_> = futures::stream::iter(listings).flatten_unordered(None).try_collect().await?;
         let is_left = |object: &ObjectMeta| {
             let is_mine = object.location.prefix_matches(&mine) || object.location.filename() == Some(&self.folder);
-            is_mine || Utc::now() - object.last_modified > chrono::TimeDelta::hours(1)
+            is_mine || Utc::now() - object.last_modified > LEFT
         };
         let keys = objects.into_iter().filter(is_left).map(|object| ObjectKey::listed(object.location));
         self.storage.delete(keys.collect()).await?;

@@ -82,7 +82,7 @@ fn calls_go_downwards() {
 fn every_file_says_what_lives_there_and_has_an_end() {
     for (file, text) in sources() {
         assert!(text.starts_with("//! "), "src/{file} begins with what lives in it");
-        let lines = text.lines().count();
-        assert!(lines <= 700, "src/{file} has {lines} lines: which two concepts are in it?");
+        let lines = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count();
+        assert!(lines <= 620, "src/{file} has {lines} lines: which two concepts are in it?");
     }
 }

@@ -6,9 +6,9 @@ use crate::lab::medusa::Medusa;
 use crate::lab::stores::ObjectServer as _;
 use crate::lab::stores::azurite::Azurite;
 use crate::lab::stores::minio::{Minio, Options};
-use crate::lab::stores::recorder::{Action, Fault, Recorder, Request};
+use crate::lab::stores::recorder::{Action, Answer, Fault, Recorder, Request};
 use crate::memory::peak;
-use crate::support::{medusa, own_data, shared_node, signal, snapshot_folder, wait_for};
+use crate::support::{assert_fails, medusa, own_data, shared_node, signal, snapshot_folder, wait_for};
 
 const BACKUP: [&str; 5] = ["backup-node", "--backup-name", "b1", "--use-existing-snapshot", "--keep-snapshot"];
 
@@ -63,6 +63,34 @@ fn p2_a_backup_that_was_killed_goes_on_and_leaves_no_parts() {
     assert_eq!(keys.keys().filter(|key| key.starts_with(&format!("{fqdn}/data/"))).count(), FILES);
     medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
     medusa.peer_ok(&["verify", "--backup-name", "b1", "--enable-md5-checks"]);
+}
+
+#[test]
+fn a_backup_that_fails_takes_back_what_it_was_uploading() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("failed");
+    let of_first = |request: &Request| request.path.ends_with("nb-1-big-Index.db");
+    let is_part = |request: &Request| request.query.contains("partNumber");
+    // One file is refused in the middle, while the others go up slowly.
+    let refused = Fault::every(Action::Answer(Answer::xml(403, "AccessDenied")), move |request| {
+        of_first(request) && request.query.contains("partNumber=3")
+    });
+    let slow = Fault::every(Action::Delay(std::time::Duration::from_secs(2)), is_part);
+    let recorder = Recorder::start(&minio.endpoint, [refused, slow]);
+    let mut medusa = medusa(shared_node());
+    with_files(&mut medusa, 3, 31 << 20);
+    medusa.use_store(&minio.settings_at(&bucket, recorder.port));
+    for (key, value) in
+        [("multipart_chunksize", "5MB"), ("multipart_max_concurrency", "1"), ("concurrent_transfers", "3")]
+    {
+        medusa.set("storage", key, value);
+    }
+    let run = medusa.run(&BACKUP);
+    assert_fails(&run, 1, &["could not store ", "nb-1-big-Index.db", "AccessDenied"]);
+    recorder.assert_fired();
+    assert_eq!(minio.incomplete_uploads(&bucket), [""; 0], "{run}");
+    let aborted = recorder.matching(|request| request.method == "DELETE" && request.query.contains("uploadId"));
+    assert!(aborted.iter().any(|request| !of_first(request)), "{aborted:?}");
 }
 
 /// As a run leaves a bucket that was killed right before it commits.

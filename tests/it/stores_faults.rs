@@ -1,14 +1,18 @@
 //! Object stores that fail, answer late, answer half, or answer something else.
 
+use chrono::{TimeDelta, Utc};
 use medusa::error::Told;
 use medusa::model::digest::Sha256;
+use medusa::storage::uploads::Abandoned;
 use medusa::storage::{Created, Storage};
 use serde_json::json;
 
 use crate::lab::scratch;
-use crate::lab::stores::ObjectServer as _;
+use crate::lab::stores::azurite::Azurite;
+use crate::lab::stores::gcs::FakeGcs;
 use crate::lab::stores::minio::Minio;
 use crate::lab::stores::recorder::{Action, Answer, Fault, Recorder, Request};
+use crate::lab::stores::{ObjectServer as _, Settings};
 use crate::stores_conformance::{file, key, open, watch};
 
 const MIB: usize = 1 << 20;
@@ -94,6 +98,62 @@ async fn downloads_go_on_where_they_broke_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_trickles_is_given_up_and_read_on() {
+    let is_get = |request: &Request| request.method == "GET";
+    // Something comes at every moment, and never enough. What lies between here and there takes some of it at once.
+    let trickles = Fault::nth(1, Action::Slow(500), is_get);
+    let broken = broken(&[("read_timeout", "2")], [trickles]);
+    round_trip(&broken, 100_000).await;
+    let gets = broken.recorder.matching(is_get);
+    assert!(gets.len() > 1 && gets.iter().skip(1).all(|get| get.header("range").is_some()), "{gets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_beside_another_one_is_tried_again() {
+    let conflict = || Action::Answer(Answer::xml(409, "ConditionalRequestConflict"));
+    round_trip(&broken(&[], [Fault::first(3, conflict(), is_put)]), 10).await;
+    // AWS wants the parts anew, and forgets the old ones itself; MinIO does not.
+    let broken = broken(&[], [Fault::nth(1, conflict(), completes)]);
+    round_trip(&broken, 21 * MIB).await;
+    assert_eq!(broken.recorder.matching(|request| request.query == "uploads=").len(), 2);
+    // The other one was first.
+    broken.recorder.add(Fault::first(2, conflict(), is_put));
+    assert_eq!(broken.storage.create(&key("f"), "ours".into()).await.unwrap(), Created::Taken);
+    broken.recorder.assert_fired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_of_the_parts_is_compared_with_what_was_sent() {
+    let other = "<CompleteMultipartUploadResult><ETag>\"00000000000000000000000000000000-1\"</ETag></CompleteMultipartUploadResult>";
+    let broken = broken(&[], [Fault::nth(2, Action::AnswerAfter(Answer::new(200, other)), completes)]);
+    let folder = scratch("faults");
+    let source = file(folder.path(), "f", 21 * MIB);
+    // A store shows first that its tags are digests.
+    broken.storage.upload(&source, &key("first"), None, &watch()).await.unwrap();
+    let error = broken.storage.upload(&source, &key("second"), None, &watch()).await.unwrap_err();
+    let text = medusa::error::one_line(&error.into());
+    assert!(text.contains("made something else of the parts"), "{text}");
+    broken.recorder.assert_fired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_is_written_anew_holds_from_then_on() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("rotated");
+    let all = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:*"], "Resource": "arn:aws:s3:::*"},
+    ]});
+    let of_others = crate::lab::stores::minio::Credentials { access_key: "gone".into(), ..minio.credentials() };
+    let key_file = minio.key_file(&of_others);
+    let at = key_file.display().to_string();
+    let settings: Vec<_> = minio.settings(&bucket).into_iter().filter(|(key, _)| *key != "key_file").collect();
+    let storage = open(&settings, &[("key_file", at.as_str())]);
+    storage.replace(&key("x"), "x".into()).await.unwrap_err();
+    std::fs::rename(minio.key_file(&minio.restricted(&all)), &key_file).unwrap();
+    storage.replace(&key("x"), "x".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_says_ok_and_holds_an_error_is_an_error() {
     let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>sorry</Message></Error>";
     round_trip(&broken(&[], [Fault::nth(1, Action::Answer(Answer::new(200, error)), completes)]), 21 * MIB).await;
@@ -142,9 +202,6 @@ async fn a_failure_names_the_object_the_cause_and_the_way_forward() {
     let broken = broken(&[], [Fault::every(Action::Answer(Answer::new(400, wrong_region)), |_| true)]);
     assert!(told(&broken.storage).await.1.contains("set region = eu-west-1"));
 
-    let absent = open(&minio.settings("there-is-no-such-bucket"), &[]);
-    let error = anyhow::Error::from(absent.create(&key("x"), "x".into()).await.unwrap_err());
-    assert!(Told::of(&error).hint.unwrap().contains("there is no such bucket"));
     let wrong = minio.key_file(&crate::lab::stores::minio::Credentials {
         access_key: "nobody".into(),
         secret_key: "wrong".into(),
@@ -169,8 +226,15 @@ async fn uploads_that_nobody_completed_are_removed() {
     }
     let storage = open(&minio.settings(&bucket), &[]);
     let folder = object_store::path::Path::from("n1");
-    assert_eq!(storage.abort_unfinished_uploads(&folder).await.unwrap(), 2);
+    // Another program may be sending them.
+    let day = Abandoned::older_than(TimeDelta::days(1));
+    assert_eq!(storage.abort_unfinished_uploads(&folder, &day).await.unwrap(), 0);
+    let hour = TimeDelta::hours(1);
+    let of_killed = Abandoned { of_killed: Some(Utc::now() - hour..Utc::now() + hour), ..day };
+    assert_eq!(storage.abort_unfinished_uploads(&folder, &of_killed).await.unwrap(), 2);
     assert_eq!(minio.incomplete_uploads(&bucket), ["n10/data/ks/t-1/x"]);
+    let folder = object_store::path::Path::from("n10");
+    assert_eq!(storage.abort_unfinished_uploads(&folder, &Abandoned::older_than(-hour)).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,6 +249,35 @@ async fn a_store_that_overwrites_in_spite_of_the_condition_is_found_out() {
     assert!(told.texts[0].contains("overwrites objects although"), "{told:?}");
     assert!(told.hint.unwrap().contains("conditional_create = off"));
     assert!(Minio::shared().objects(&broken.bucket).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_is_no_absent_object() {
+    async fn asked(settings: &Settings) {
+        let storage = open(settings, &[]);
+        let fqdn = medusa::model::names::Fqdn::new("n1").unwrap();
+        let name = medusa::model::names::BackupName::new("b1").unwrap();
+        for error in [
+            anyhow::Error::from(storage.create(&key("x"), "x".into()).await.unwrap_err()),
+            storage.read(&key("x")).await.unwrap_err().into(),
+            storage.head(&key("x")).await.unwrap_err().into(),
+            storage.node_backup(&fqdn, &name).await.unwrap_err().into(),
+            storage.lease(&fqdn, medusa::storage::lease::Work::Backup, None).await.unwrap_err(),
+        ] {
+            let told = Told::of(&error);
+            assert!(told.hint.as_ref().unwrap().contains("there is no such bucket"), "{told:?}");
+        }
+    }
+    const NONE: &str = "there-is-no-such-bucket";
+    let minio = Minio::shared();
+    asked(&minio.settings(NONE)).await;
+    // As AWS answers: without a word to HEAD.
+    let wordless = Fault::every(Action::Answer(Answer::new(404, "")), |request| request.method == "HEAD");
+    let recorder = Recorder::start(&minio.endpoint, [wordless]);
+    asked(&minio.settings_at(NONE, recorder.port)).await;
+    recorder.assert_fired();
+    asked(&Azurite::shared().settings(NONE)).await;
+    asked(&FakeGcs::shared().settings(NONE)).await;
 }
 
 #[test]

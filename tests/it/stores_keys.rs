@@ -247,6 +247,16 @@ async fn p8_certificates_are_checked_unless_that_is_switched_off() {
     assert!(hint.contains("ca_file") && hint.contains("ssl_verify"), "{hint}");
     let unchecked = settings(&[("ca_file", ""), ("ssl_verify", "False")]);
     assert_eq!(unchecked.read(&key("x")).await.unwrap().unwrap(), "x");
+    // As other programs are told.
+    let mut medusa = crate::made::medusa();
+    medusa.use_store(&minio.settings(&bucket));
+    medusa.unset("storage", "ca_file");
+    let refused = medusa.run(&["list-backups"]).expect_code(1);
+    assert!(refused.stderr.contains("invalid peer certificate"), "{refused}");
+    medusa.env("AWS_CA_BUNDLE", &minio.ca.as_ref().unwrap().display().to_string());
+    medusa.ok(&["list-backups"]);
+    medusa.env("AWS_CA_BUNDLE", "/no/such.pem");
+    crate::support::assert_fails(&medusa.run(&["list-backups"]), 2, &["AWS_CA_BUNDLE", "/no/such.pem"]);
     let (_, hint) = told(&settings(&[("secure", "False")])).await;
     assert!(hint.contains("secure = True"), "{hint}");
     let plain = Minio::shared();

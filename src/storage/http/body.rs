@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -45,31 +45,104 @@ tokio::task_local! {
     pub static CONTENT: Content;
 }
 
-/// When a request last made progress.
-#[derive(Debug)]
-pub(super) struct Progress(Mutex<Instant>);
+/// Bytes per second below which a request hangs rather than being slow.
+const LEAST_RATE: u64 = 4 << 10;
 
-impl Progress {
-    pub(super) fn begin() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Instant::now())))
+/// So many times longer than nothing may move a request may wait for the other side, and as long as its bytes take at the
+/// least rate. A body that trickles would go on for ever otherwise.
+const WAITS: u32 = 10;
+
+/// For how long a request may still wait for the other side. Waiting for our own disk and our own limit does not count.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// For how long nothing may move.
+    patience: Duration,
+    moved: u64,
+    waited: Duration,
+}
+
+impl Budget {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, moved: 0, waited: Duration::ZERO }
     }
 
-    pub(super) fn made(&self) {
-        self.expected(Instant::now());
+    /// How long the next wait may be.
+    fn left(&self) -> Duration {
+        let all = self.patience.saturating_mul(WAITS).saturating_add(Duration::from_secs(self.moved / LEAST_RATE));
+        self.patience.min(all.saturating_sub(self.waited))
+    }
+
+    /// After a wait of more than what was left.
+    fn error(&self, wait: Duration) -> HttpError {
+        let message = if self.left() == self.patience {
+            format!("nothing moved for {} seconds (read_timeout)", self.patience.as_secs())
+        } else {
+            let (moved, waited) = (self.moved, (self.waited + wait).as_secs());
+            format!(
+                "only {moved} bytes moved in {waited} seconds; a request may take {WAITS} times read_timeout, and a second for each {LEAST_RATE} bytes"
+            )
+        };
+        // Trying again is harmless: what is created is created only once, and what is replaced is the same.
+        HttpError::new_boxed(HttpErrorKind::Request, message.into())
+    }
+}
+
+/// How the body of a request gets on.
+#[derive(Debug)]
+pub(super) struct Progress(Mutex<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    /// Since when it is the other side's turn.
+    since: Instant,
+    budget: Budget,
+}
+
+impl Progress {
+    pub(super) fn begin(patience: Duration) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Waiting { since: Instant::now(), budget: Budget::new(patience) })))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything before was our own doing.
+    pub(super) fn sent(&self) {
+        self.waiting().since = Instant::now();
+    }
+
+    /// The other side wants more.
+    fn asked(&self) {
+        let (mut waiting, now) = (self.waiting(), Instant::now());
+        let wait = now.saturating_duration_since(waiting.since);
+        waiting.budget.waited += wait;
+        waiting.since = now;
+    }
+
+    /// It has so many bytes to take.
+    fn made(&self, bytes: u64) {
+        let mut waiting = self.waiting();
+        waiting.budget.moved += bytes;
+        waiting.since = Instant::now();
     }
 
     /// Nothing can move before: our own limit of bytes says so.
     fn expected(&self, at: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        self.waiting().since = at;
     }
 
-    /// Returns when nothing has moved for so long.
-    pub(super) async fn stalled(&self, limit: Duration) {
+    /// Returns why the request is given up, when it is.
+    pub(super) async fn stalled(&self) -> HttpError {
         loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
-            if until <= Instant::now() {
-                return;
-            }
+            let until = {
+                let waiting = self.waiting();
+                let until = waiting.since + waiting.budget.left();
+                if until <= Instant::now() {
+                    return waiting.budget.error(waiting.since.elapsed());
+                }
+                until
+            };
             tokio::time::sleep_until(until).await;
         }
     }
@@ -82,6 +155,7 @@ pub(super) fn sent(
     progress: Arc<Progress>,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     futures::stream::try_unfold((part, shared, progress), async |(part, shared, progress)| {
+        progress.asked();
         if part.length == 0 {
             return Ok(None);
         }
@@ -104,7 +178,7 @@ async fn allow(bytes: u64, shared: &Shared, progress: &Progress) {
         progress.expected(until);
         tokio::time::sleep_until(until).await;
     }
-    progress.made();
+    progress.made(bytes);
 }
 
 /// The same with a body that is in memory.
@@ -115,6 +189,7 @@ pub(super) fn sliced(
 ) -> impl Stream<Item = Result<Bytes, HttpError>> + Send + 'static {
     let state = (body, Bytes::new(), shared, progress);
     futures::stream::try_unfold(state, async |(mut body, mut rest, shared, progress)| {
+        progress.asked();
         while rest.is_empty() {
             match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
                 Some(frame) => rest = frame?.into_data().unwrap_or_default(),
@@ -129,14 +204,29 @@ pub(super) fn sliced(
 
 /// The body of an answer: no faster than the bandwidth allows, and with an end where nothing comes any more.
 pub(super) struct Received {
-    pub(super) inner: reqwest::Body,
-    pub(super) shared: Arc<Shared>,
-    pub(super) pass: Option<Pass>,
+    inner: reqwest::Body,
+    shared: Arc<Shared>,
+    pass: Option<Pass>,
     /// Until when nothing more is taken.
-    pub(super) held: Option<Pin<Box<Sleep>>>,
+    held: Option<Pin<Box<Sleep>>>,
     /// Until when something has to come.
-    pub(super) patience: Pin<Box<Sleep>>,
-    pub(super) is_waiting: bool,
+    patience: Pin<Box<Sleep>>,
+    waiting_since: Option<Instant>,
+    budget: Budget,
+}
+
+impl Received {
+    pub(super) fn new(inner: reqwest::Body, shared: &Arc<Shared>, pass: Pass) -> Self {
+        Self {
+            inner,
+            shared: Arc::clone(shared),
+            pass: Some(pass),
+            held: None,
+            patience: Box::pin(tokio::time::sleep(shared.patience)),
+            waiting_since: None,
+            budget: Budget::new(shared.patience),
+        }
+    }
 }
 
 impl Body for Received {
@@ -153,19 +243,25 @@ impl Body for Received {
         }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
             // Only while somebody wants more: the disk may be what is slow.
-            if !self.is_waiting {
-                self.is_waiting = true;
-                let patience = Instant::now() + self.shared.patience;
-                self.patience.as_mut().reset(patience);
-            }
+            let since = if let Some(since) = self.waiting_since {
+                since
+            } else {
+                let now = Instant::now();
+                let until = now + self.budget.left();
+                self.patience.as_mut().reset(until);
+                *self.waiting_since.insert(now)
+            };
             ready!(self.patience.as_mut().poll(context));
             self.pass = None;
-            return Poll::Ready(Some(Err(self.shared.stalled())));
+            return Poll::Ready(Some(Err(self.budget.error(since.elapsed()))));
         };
-        self.is_waiting = false;
+        if let Some(since) = self.waiting_since.take() {
+            self.budget.waited += since.elapsed();
+        }
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.budget.moved += bytes;
                 let until = self.shared.bandwidth.take(bytes);
                 self.held = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
                 Some(Ok(frame))
@@ -188,5 +284,58 @@ impl Body for Received {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// Sends pieces of so many bytes, one after each pause, until the request is given up.
+    async fn given_up(bytes: u64, pause: Duration) -> (String, Duration) {
+        let begin = Instant::now();
+        let progress = Progress::begin(PATIENCE);
+        let sending = async {
+            loop {
+                progress.asked();
+                progress.made(bytes);
+                tokio::time::sleep(pause).await;
+                if begin.elapsed() > Duration::from_hours(10) {
+                    return "it goes on".to_owned();
+                }
+            }
+        };
+        let why = tokio::select! {
+            error = progress.stalled() => error.to_string(),
+            end = sending => end,
+        };
+        (why, begin.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_given_up_and_a_slow_one_is_not() {
+        let (why, after) = given_up(1, Duration::from_secs(59)).await;
+        assert!(why.contains("bytes moved in 600 seconds"), "{why}");
+        assert_eq!(after.as_secs(), 600);
+        let (why, _) = given_up(LEAST_RATE, Duration::from_secs(1)).await;
+        assert_eq!(why, "it goes on");
+        let (why, after) = given_up(1 << 30, Duration::from_secs(61)).await;
+        assert!(why.contains("nothing moved for 60 seconds (read_timeout)"), "{why}");
+        assert_eq!(after.as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_own_limit_and_our_own_disk_take_no_time_of_it() {
+        let progress = Progress::begin(PATIENCE);
+        for _ in 0..100 {
+            progress.asked();
+            let held = Instant::now() + 10 * PATIENCE;
+            progress.expected(held);
+            tokio::time::sleep_until(held).await;
+            progress.made(1);
+        }
+        assert_eq!(progress.waiting().budget.waited, Duration::ZERO);
     }
 }

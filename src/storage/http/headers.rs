@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use object_store::client::HttpErrorKind;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 
 /// Signed requests are refused beyond this difference between the clocks, by AWS and others.
 const SKEW: i64 = 15 * 60;
+
+/// AWS to a conditional write beside another one.
+pub(crate) const CONFLICT: &str = "ConditionalRequestConflict";
 
 /// In which header a store puts the code that its body would have.
 const CODES: [&str; 2] = ["x-minio-error-code", "x-ms-error-code"];
@@ -24,10 +28,14 @@ pub(super) fn refusal(method: &Method, status: StatusCode, headers: &HeaderMap, 
         let elsewhere = text(LOCATION.as_str()).map(|place| format!("Received redirect to {place}"));
         return region.map(|region| format!("PermanentRedirect{region}")).or(elsewhere);
     }
+    let code = CODES.iter().find_map(|name| text(name));
+    if *method == Method::HEAD && status == StatusCode::NOT_FOUND {
+        return code.filter(|code| names_no_bucket(code)).map(str::to_owned);
+    }
     if *method != Method::HEAD || !matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
         return None;
     }
-    if let Some(code) = CODES.iter().find_map(|name| text(name)) {
+    if let Some(code) = code {
         return Some(format!("{code}{}", region.unwrap_or_default()));
     }
     let skew = text(DATE.as_str()).and_then(|date| DateTime::parse_from_rfc2822(date).ok());
@@ -42,6 +50,32 @@ pub(super) fn refusal(method: &Method, status: StatusCode, headers: &HeaderMap, 
         Some(region) if status == StatusCode::BAD_REQUEST => Some(format!("AuthorizationHeaderMalformed{region}")),
         None if status == StatusCode::BAD_REQUEST => {
             Some("no reason was given; ExpiredToken, or another region, look like this".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the words of a store say that the bucket is not there, rather than the object.
+pub(crate) fn names_no_bucket(text: &str) -> bool {
+    ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
+}
+
+/// Whether a refusal cannot be understood without its body.
+pub(super) fn must_be_read(method: &Method, status: StatusCode) -> bool {
+    *method != Method::HEAD
+        && matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::NOT_IMPLEMENTED)
+}
+
+/// What a refusal means where its status alone would be taken for something else, and whether another attempt may go better.
+pub(super) fn meaning(method: &Method, status: StatusCode, text: &str) -> Option<HttpErrorKind> {
+    match status {
+        // Not a fault of the server that would pass.
+        StatusCode::NOT_IMPLEMENTED => Some(HttpErrorKind::Unknown),
+        // Not an object that is absent.
+        StatusCode::NOT_FOUND if names_no_bucket(text) => Some(HttpErrorKind::Unknown),
+        // Not an object that is there: somebody writes to the key at this moment. AWS wants parts to be uploaded anew then.
+        StatusCode::CONFLICT if text.contains(CONFLICT) => {
+            Some(if *method == Method::PUT { HttpErrorKind::Request } else { HttpErrorKind::Unknown })
         }
         _ => None,
     }
@@ -104,6 +138,22 @@ mod tests {
         assert_eq!(told(&Method::HEAD, 304, &[("x-amz-bucket-region", "a")]), None);
         assert_eq!(told(&Method::HEAD, 403, &[("date", NOON)]), None);
         assert_eq!(told(&Method::GET, 403, &[("x-minio-error-code", "AccessDenied")]), None);
+    }
+
+    #[test]
+    fn a_bucket_that_is_not_there_is_no_absent_object() {
+        let head = |code: &str| told(&Method::HEAD, 404, &[("x-minio-error-code", code)]);
+        assert_eq!(head("NoSuchBucket").as_deref(), Some("NoSuchBucket"));
+        assert_eq!(head("NoSuchKey"), None);
+        assert_eq!(told(&Method::HEAD, 404, &[("x-ms-error-code", "ContainerNotFound")]).unwrap(), "ContainerNotFound");
+        let meant = |method: &Method, status: u16, code: &str| {
+            meaning(method, StatusCode::from_u16(status).unwrap(), &format!("<Error><Code>{code}</Code></Error>"))
+        };
+        assert_eq!(meant(&Method::GET, 404, "NoSuchBucket"), Some(HttpErrorKind::Unknown));
+        assert_eq!(meant(&Method::GET, 404, "NoSuchKey"), None);
+        assert_eq!(meant(&Method::PUT, 409, "ConditionalRequestConflict"), Some(HttpErrorKind::Request));
+        assert_eq!(meant(&Method::POST, 409, "ConditionalRequestConflict"), Some(HttpErrorKind::Unknown));
+        assert_eq!(meant(&Method::PUT, 409, "BlobAlreadyExists"), None);
     }
 
     #[test]

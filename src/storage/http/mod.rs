@@ -2,19 +2,19 @@
 //! protocols and tries again.
 //!
 //! - Never more requests than the storage wants ([`gate`]), never more bytes than the configuration allows ([`bandwidth`]).
-//! - A request on which nothing moves for `read_timeout` seconds fails, in both directions.
+//! - A request on which nothing moves for `read_timeout` seconds fails, in both directions, and so does one that trickles.
 //! - Uploads carry the MD5 of what they send, and the digest that comes back is compared.
 //! - An object that is made of parts is created only where nothing is, as a small one is.
 
 pub mod bandwidth;
 pub mod body;
 pub mod gate;
-mod headers;
+pub(super) mod headers;
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use object_store::client::{
 };
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
+use tokio::time::Instant;
 
 use self::bandwidth::Bandwidth;
 use self::body::{CONTENT, Content, Progress, Received};
@@ -40,8 +41,9 @@ const AWS_CUSTOMER_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-
 /// Bytes of a body that does not wait for its turn.
 const SMALL: u64 = 16 << 10;
 
-/// Connections are tried so often before the first one succeeded: the address is wrong rather than busy.
-const FIRST_CONNECTIONS: u32 = 4;
+/// Before the first connection succeeded it is tried for so long: then the address is wrong rather than busy.
+const FIRST_CONNECTION: Duration = Duration::from_secs(15);
+const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 
 /// Whose protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +84,12 @@ pub struct Shared {
     bandwidth: Bandwidth,
     /// For how long nothing may move.
     patience: Duration,
-    signer: std::sync::OnceLock<Arc<dyn Signer>>,
+    signer: OnceLock<Arc<dyn Signer>>,
     connected: AtomicBool,
-    failed_connections: AtomicU32,
+    /// When the first request was sent.
+    begun: OnceLock<Instant>,
+    /// It was told that the storage is not reached.
+    told: AtomicBool,
 }
 
 /// What the answer to an upload, or to a question about an object, said about its content. In the extensions of the result.
@@ -130,9 +135,10 @@ impl Connector {
             gate: Gate::new(),
             bandwidth: Bandwidth::new(options.bandwidth),
             patience: options.patience,
-            signer: std::sync::OnceLock::new(),
+            signer: OnceLock::new(),
             connected: AtomicBool::new(false),
-            failed_connections: AtomicU32::new(0),
+            begun: OnceLock::new(),
+            told: AtomicBool::new(false),
         })))
     }
 
@@ -160,42 +166,41 @@ impl HttpService for Service {
         shared.prepare(&mut request, content.as_ref()).await?;
         let is_streamed = content.as_ref().is_some_and(|content| content.file.is_some());
         let pass = shared.gate.pass(is_streamed || request.method() == Method::GET).await;
-        let progress = Progress::begin();
-        let (request, size) = shared.request(request, content.as_ref(), &progress).await?;
-        progress.made();
-        let url = request.url().clone();
-        let method = request.method().clone();
-        let begin = tokio::time::Instant::now();
-        let answered = tokio::select! {
-            answer = shared.client.execute(request) => answer.map_err(|error| shared.failed(error)),
-            () = progress.stalled(shared.patience) => Err(shared.stalled()),
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        shared.begun.get_or_init(Instant::now);
+        let begin = Instant::now();
+        let (answered, size) = loop {
+            let progress = Progress::begin(shared.patience);
+            let (sent, size) = shared.request(request.clone(), content.as_ref(), &progress).await?;
+            match shared.execute(sent, &progress).await {
+                Err(error) if shared.may_come_up(&error) => tokio::time::sleep(BETWEEN_CONNECTIONS).await,
+                answered => break (answered, size),
+            }
         };
         let took = begin.elapsed();
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(target: "medusa::http", "{method} {} failed after {took:.1?}: {error}", url.path());
+                tracing::debug!(target: "medusa::http", "{method} {path} failed after {took:.1?}: {error}");
                 return Err(error);
             }
         };
         shared.connected.store(true, Ordering::Relaxed);
         let status = answer.status();
-        tracing::trace!(target: "medusa::http", "{method} {} {size} bytes: {status} after {took:.1?}", url.path());
+        tracing::trace!(target: "medusa::http", "{method} {path} {size} bytes: {status} after {took:.1?}");
         shared.adapt(status, answer.headers());
-        if status == StatusCode::NOT_IMPLEMENTED {
-            // Not a fault of the server that would pass.
-            let text = tokio::time::timeout(shared.patience, answer.text()).await;
-            let text = text.ok().and_then(Result::ok).unwrap_or_default();
-            return Err(HttpError::new_boxed(HttpErrorKind::Unknown, format!("{status}: {text}").into()));
+        if headers::must_be_read(&method, status) {
+            return shared.judge(&method, answer).await;
         }
         if let Some(content) = content.filter(|_| status.is_success()) {
-            shared.compare(answer.headers(), content.md5, url.query().unwrap_or_default())?;
+            shared.compare(answer.headers(), content.md5, &query)?;
         }
         let refusal = headers::refusal(&method, status, answer.headers(), chrono::Utc::now());
-        if status.is_redirection()
+        if (status.is_redirection() || status == StatusCode::NOT_FOUND)
             && let Some(refusal) = refusal
         {
-            // object_store tells of a redirect only that it was one.
+            // object_store tells of a redirect only that it was one, and takes a bucket that is not there for an object.
             return Err(HttpError::new_boxed(HttpErrorKind::Unknown, format!("{status}: {refusal}").into()));
         }
         let md5 = shared.md5_of(answer.headers());
@@ -209,15 +214,7 @@ impl HttpService for Service {
         if let Some(refusal) = refusal {
             return Ok(HttpResponse::from_parts(parts, refusal.into()));
         }
-        let patience = Box::pin(tokio::time::sleep(shared.patience));
-        let body = Received {
-            inner: body,
-            shared: Arc::clone(shared),
-            pass: Some(pass),
-            held: None,
-            patience,
-            is_waiting: false,
-        };
+        let body = Received::new(body, shared, pass);
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }
@@ -301,6 +298,40 @@ impl Shared {
         Ok((request, size))
     }
 
+    async fn execute(&self, request: reqwest::Request, progress: &Progress) -> Result<reqwest::Response, HttpError> {
+        progress.sent();
+        tokio::select! {
+            answer = self.client.execute(request) => answer.map_err(|error| self.failed(error)),
+            error = progress.stalled() => Err(error),
+        }
+    }
+
+    /// Whether nobody answered so far and it is too early to say that nobody will.
+    fn may_come_up(&self, error: &HttpError) -> bool {
+        let may = error.kind() == HttpErrorKind::Connect && !self.connected.load(Ordering::Relaxed);
+        if may && !self.told.swap(true, Ordering::Relaxed) {
+            let seconds = FIRST_CONNECTION.as_secs();
+            tracing::warn!("the storage is not reached yet; it is tried for {seconds} seconds ({error})");
+        }
+        may
+    }
+
+    /// Reads a refusal whose status alone may mean what `object_store` does not think of.
+    async fn judge(&self, method: &Method, answer: reqwest::Response) -> Result<HttpResponse, HttpError> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let read = tokio::time::timeout(self.patience, answer.text()).await;
+        // What says less than it should proves nothing, and is asked again.
+        let unread = |why: String| HttpError::new_boxed(HttpErrorKind::Request, format!("{status}: {why}").into());
+        let late = |_| unread(format!("nothing more came for {} seconds (read_timeout)", self.patience.as_secs()));
+        let text = read.map_err(late)?.map_err(|error| unread(Explained(error.without_url()).to_string()))?;
+        if let Some(kind) = headers::meaning(method, status, &text) {
+            return Err(HttpError::new_boxed(kind, format!("{status}: {text}").into()));
+        }
+        let mut judged = HttpResponse::new(text.into());
+        (*judged.status_mut(), *judged.headers_mut()) = (status, headers);
+        Ok(judged)
+    }
+
     fn adapt(&self, status: StatusCode, headers: &HeaderMap) {
         if !matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             if status.is_success() {
@@ -349,19 +380,13 @@ impl Shared {
         }
     }
 
-    fn stalled(&self) -> HttpError {
-        let message = format!("nothing moved for {} seconds (read_timeout)", self.patience.as_secs());
-        // Trying again is harmless: what is created is created only once, and what is replaced is the same.
-        HttpError::new_boxed(HttpErrorKind::Request, message.into())
-    }
-
     /// Which failures are worth another attempt.
     fn failed(&self, error: reqwest::Error) -> HttpError {
         let kind = if chain(&error).any(<dyn StdError>::is::<rustls::Error>) || error.is_builder() {
             HttpErrorKind::Unknown
         } else if error.is_connect() && !self.connected.load(Ordering::Relaxed) {
-            match self.failed_connections.fetch_add(1, Ordering::Relaxed) + 1 {
-                FIRST_CONNECTIONS.. => HttpErrorKind::Unknown,
+            match self.begun.get() {
+                Some(begun) if begun.elapsed() >= FIRST_CONNECTION => HttpErrorKind::Unknown,
                 _ => HttpErrorKind::Connect,
             }
         } else if chain(&error).any(|cause| cause.to_string().contains("error writing a body")) {
@@ -407,4 +432,46 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 
 fn header(text: &str) -> Result<HeaderValue, HttpError> {
     HeaderValue::from_str(text).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::HttpRequestBody;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_comes_up_a_moment_later_is_waited_for() {
+        crate::cassandra::tls::install_provider();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (protocol, patience) = (Protocol::S3, Duration::from_mins(1));
+        let options = Options { protocol, verify: true, ca: Vec::new(), patience, bandwidth: 0, conditional: true };
+        let client = Connector::new(&options).unwrap().connect(&ClientOptions::new()).unwrap();
+        let ask = async |_| {
+            let mut request = HttpRequest::new(HttpRequestBody::empty());
+            *request.uri_mut() = format!("http://{address}/").parse().unwrap();
+            client.execute(request).await.map(|answer| answer.status().as_u16())
+        };
+        let store = async {
+            // Each of the four is refused several times.
+            tokio::time::sleep(4 * BETWEEN_CONNECTIONS).await;
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                // A request that nobody read is answered with a reset.
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+            }
+        };
+        tokio::select! {
+            answers = futures::future::join_all((0..4).map(ask)) => {
+                for answer in answers {
+                    assert_eq!(answer.unwrap(), 204);
+                }
+            }
+            () = store => {}
+        }
+    }
 }

@@ -103,6 +103,8 @@ async fn a_backup_that_has_just_begun_is_not_put_into_the_index() {
 async fn p2_a_signal_gives_the_lease_back() {
     let made = Made::new();
     made.backup("b1", 3, &[KEY]);
+    // The work on n1 may end with the signal; that on n2 never begins.
+    made.put("n2/b1/meta/schema.cql", "x", 3);
     let interrupt = crate::interrupt::Interrupt::default();
     let signal = interrupt.clone();
     let raise: Hook = Box::new(move |path| {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::node::Node;
-use super::{cache, project, schemas, scratch, search_path, unique};
+use super::{cache, project, schemas, scratch, search_path, servers, unique};
 
 /// Storage and configuration for one node, and the programs that use it.
 pub struct Medusa {
@@ -155,7 +155,7 @@ impl Medusa {
     }
 
     pub fn peer(&self, arguments: &[&str]) -> Run {
-        finish(self.prepare_peer(arguments).output().unwrap(), "peer", arguments)
+        finish(servers::peer(&self.prepare_peer(arguments)), "peer", arguments)
     }
 
     pub fn peer_ok(&self, arguments: &[&str]) -> Run {

@@ -11,6 +11,7 @@ pub mod cql;
 pub mod medusa;
 pub mod node;
 pub mod schemas;
+pub mod servers;
 pub mod sshd;
 pub mod stores;
 

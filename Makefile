@@ -14,7 +14,7 @@ DENY := .cache/tools/bin/cargo-deny
 # Tests boot Cassandra nodes of about 0.9 GiB each.
 TEST_THREADS ?= 4
 
-.PHONY: all setup demo demo-cluster screens test docs schedules large lint dist bench audit clean
+.PHONY: all setup demo demo-cluster screens test tests-built docs schedules large lint linted dist bench audit clean
 
 all:
 	$(CARGO) build --release --locked
@@ -34,18 +34,26 @@ screens: setup
 	$(CARGO) build --locked --bin medusa --example screens
 	LAB_FOLDER=/tmp/lab $(CARGO) run --quiet --locked --example screens
 
-test: setup
+# What needs the network and what needs the compiler, beside each other.
+test:
+	$(MAKE) -j2 setup tests-built
 	$(CARGO) test --locked --lib
 	$(CARGO) test --locked --test it -- --show-output --test-threads=$(TEST_THREADS)
+
+tests-built:
+	$(CARGO) test --locked --lib --test it --no-run
 
 docs:
 	$(CARGO) run --quiet --locked --example docs
 
-lint: $(DENY)
+lint:
 	$(CARGO) fmt --check
+	$(MAKE) -j2 linted $(DENY)
+	$(DENY) --locked check bans licenses sources
+
+linted:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
-	$(DENY) --locked check bans licenses sources
 
 # The database of advisories lies on GitHub.
 audit: $(DENY)

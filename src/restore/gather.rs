@@ -12,9 +12,9 @@ use super::fit::Statements;
 use super::journal::is_left_alone;
 use super::place::{Placement, check_space, directories};
 use super::plan::{Mode, PlannedTable, RestorePlan};
-use crate::cassandra::facts::{self, ClusterFacts, Schema};
+use crate::cassandra::facts::{self, ClusterFacts, RingNode, Schema};
 use crate::cassandra::naming::first_address;
-use crate::cassandra::service::Service;
+use crate::cassandra::service::{self, Service};
 use crate::cassandra::yaml::{CassandraYaml, TokenEdit};
 use crate::context::Context;
 use crate::error::{Failure, one_line};
@@ -22,7 +22,7 @@ use crate::listing::suggest;
 use crate::model::backups::ServerVersion;
 use crate::model::cql::Contents;
 use crate::model::manifest::{Manifest, Object, Section};
-use crate::model::names::{BackupName, TableFolder};
+use crate::model::names::{BackupName, Fqdn, TableFolder};
 use crate::model::sstable::{self, SstableFile};
 use crate::model::tokenmap::{Tokenmap, Tokens};
 use crate::model::units::counted;
@@ -32,6 +32,8 @@ use crate::storage::layout::{Meta, Pool};
 struct Live {
     facts: ClusterFacts,
     schema: Schema,
+    /// Of all datacenters.
+    ring: Vec<RingNode>,
 }
 
 /// What storage says about the backup.
@@ -58,6 +60,13 @@ pub async fn plan(
     let sections = with_views(&options.selection.sections(&backup.manifest), &backup.manifest, &old, &mut notes);
     let live = ask_cassandra(context, options, yaml, service, &mut notes).await?;
     check_identity(context, options, yaml, &backup, live.as_ref(), &mut notes).await?;
+    let tokens = takes_over(options).then(|| own_tokens(context, &backup)).transpose()?;
+    let owners =
+        tokens.as_ref().zip(live.as_ref()).map(|(tokens, live)| owners(tokens, live, yaml)).unwrap_or_default();
+    // The coordinator of a cluster's restore knows whether the owners get other tokens themselves.
+    if let (Some(owner), None) = (owners.first(), &options.run) {
+        return Err(token_owner(&context.fqdn, owner).into());
+    }
     check_version(&backup, live.as_ref(), options)?;
     check_objects(context, &options.name, options.selection.is_all(), &sections).await?;
 
@@ -72,10 +81,8 @@ pub async fn plan(
         directories: directories(options, yaml)?,
         emptied: emptied(options, yaml, &mut notes),
         drain: must_drain(options, yaml, service)?,
-        tokens: takes_over(options)
-            .then(|| own_tokens(context, &backup))
-            .transpose()?
-            .map(|tokens| TokenEdit { tokens: tokens.0 }),
+        tokens: tokens.map(|tokens| TokenEdit { tokens: tokens.0 }),
+        owners,
         stop_command: service.stop_command(),
         start_command: service.start_command(),
         endpoint: service.endpoint().to_string(),
@@ -200,7 +207,11 @@ async fn ask_cassandra(
     let asked = async {
         let cql = context.cql(yaml).await?;
         let facts = ClusterFacts::gather(&cql, &context.resolver).await?;
-        anyhow::Ok(Live { facts, schema: facts::schema(&cql).await? })
+        anyhow::Ok(Live {
+            facts,
+            schema: facts::schema(&cql).await?,
+            ring: facts::ring(&cql, &context.resolver).await?,
+        })
     };
     let needed = !options.selection.includes_system();
     if !service.is_up() {
@@ -271,6 +282,28 @@ async fn check_identity(
         .hint("--with-system takes over schema and tokens as well")
         .into()),
     }
+}
+
+/// Other nodes of the ring that own some of the tokens and are up.
+fn owners(tokens: &Tokens, live: &Live, yaml: &CassandraYaml) -> Vec<String> {
+    let wanted: HashSet<_> = tokens.0.iter().collect();
+    // The node itself comes first.
+    let owners = live.ring.iter().skip(1).filter(|node| node.tokens.0.iter().any(|token| wanted.contains(token)));
+    let is_up = |node: &&RingNode| {
+        let ports = [yaml.native_port, yaml.storage_port];
+        first_address(&node.host).is_some_and(|host| ports.iter().any(|port| service::is_open((host, *port).into())))
+    };
+    owners.filter(is_up).map(|node| node.host.clone()).collect()
+}
+
+/// Cassandra would let the node that starts last have the tokens, and the rows of the other one could not be read any more.
+fn token_owner(source: &Fqdn, owner: &str) -> Failure {
+    Failure::failed(format!("the tokens of {source} are owned by {owner}, which is up in the ring of this node")).hint(
+        format!(
+            "two nodes of a ring cannot own the same tokens: stop {owner} for good first, restore it in place, or use \
+             --use-sstableloader"
+        ),
+    )
 }
 
 /// Names under which this node may be known without being told so.

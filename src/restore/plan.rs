@@ -83,6 +83,8 @@ pub struct RestorePlan {
     /// Flush everything first: other tables must not lose what is in the commit log only.
     pub drain: bool,
     pub tokens: Option<TokenEdit>,
+    /// Other nodes of the ring that own some of these tokens and are up.
+    pub owners: Vec<String>,
     pub stop_command: String,
     pub start_command: String,
     pub endpoint: String,
@@ -200,6 +202,7 @@ impl RestorePlan {
             "directories": self.directories.iter().map(directory).collect::<Vec<_>>(),
             "statements": self.statements,
             "tokens": self.tokens.as_ref().map(|edit| &edit.tokens),
+            "owners": self.owners,
             "drain": self.drain,
             "cassandra": self.cassandra,
             "notes": self.notes,

@@ -29,6 +29,8 @@ pub struct Check {
     /// Run before Cassandra is stopped, or before files are loaded.
     pub statements: Vec<String>,
     pub notes: Vec<String>,
+    /// Other nodes of its ring that own the tokens that it would get, and are up.
+    pub owners: Vec<String>,
     /// Whether it is a seed by its own cassandra.yaml.
     pub is_seed: bool,
     /// The release of Cassandra that answers there.
@@ -77,6 +79,7 @@ impl Check {
                 .collect(),
             statements: plan.statements.into_iter().chain(changes).collect(),
             notes: plan.notes.into_iter().chain(after).collect(),
+            owners: plan.owners,
             is_seed: plan.seed,
             cassandra: plan.cassandra,
             phase: plan.progress.phase,
@@ -96,6 +99,7 @@ struct NodePlan {
     directories: Vec<NodeDirectory>,
     statements: Vec<String>,
     notes: Vec<String>,
+    owners: Vec<String>,
     progress: NodeProgress,
     seed: bool,
     cassandra: Option<String>,

@@ -155,7 +155,10 @@ impl Step<'_> {
 
     fn words(self, add: &mut impl FnMut(&str, Option<&str>)) {
         match self {
-            Self::Check => add("--dry-run", None),
+            Self::Check => {
+                add("--dry-run", None);
+                add("--run", Some("plan"));
+            }
             Self::Stage { run } => {
                 add("--stage-only", None);
                 add("--run", Some(run));
@@ -212,6 +215,7 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
     }
     let checks = check::all(context, options, ssh, &mapping).await?;
     targets::check_version(context, options, &mapping, &checks).await?;
+    targets::check_owners(context, &mapping, &checks).await?;
     if is_whole && mapping.method == Method::Remote && !options.keep_auth {
         notes.push(
             "roles and passwords of the targets are replaced by those of the backup (--keep-auth keeps them)"

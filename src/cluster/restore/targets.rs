@@ -106,6 +106,34 @@ pub async fn check_version(
     Ok(())
 }
 
+/// Tokens may go to a target while another node has them, if that one is a target itself: it gets others.
+///
+/// # Errors
+/// A node that stays as it is owns the tokens that a target would get.
+pub async fn check_owners(context: &Context, mapping: &Mapping, checks: &[Check]) -> anyhow::Result<()> {
+    if checks.iter().all(|check| check.owners.is_empty()) {
+        return Ok(());
+    }
+    let mut targets = BTreeSet::new();
+    for given in &mapping.assignments {
+        targets.extend(folders_of(&context.resolver, &given.target).await);
+    }
+    for (given, check) in mapping.assignments.iter().zip(checks) {
+        if let Some(owner) = check.owners.iter().find(|owner| !targets.contains(*owner)) {
+            let sources = given.sources.join(", ");
+            return Err(Failure::failed(format!(
+                "the tokens of {sources} are owned by {owner}, which is up, is no target, and is in the ring of {}",
+                given.target
+            ))
+            .hint(format!(
+                "two nodes of a ring cannot own the same tokens: stop {owner} for good first, or give it a part in the host list"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
 /// Maps the backup to the hosts. Returns also the targets that a host list calls seeds, and what the person should know.
 pub async fn map(
     context: &Context,

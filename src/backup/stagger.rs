@@ -9,8 +9,8 @@ use crate::model::names::BackupName;
 use crate::model::tokenmap::Tokenmap;
 use crate::storage::layout::{IndexEntry, IndexKind};
 
-/// Between two looks at the index.
-const POLL: Duration = Duration::from_mins(1);
+/// Between two looks at the index: as long as it was waited until then, between these two. Small nodes do not wait for long.
+const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 /// Waits until it is this node's turn.
 ///
@@ -39,7 +39,7 @@ pub async fn wait_for_turn(
             .into());
         }
         context.monitor.title(&format!("  waits for {before}, the node before this one in the ring"));
-        tokio::time::sleep(POLL.min(rest)).await;
+        tokio::time::sleep(begin.elapsed().clamp(POLL.0, POLL.1).min(rest)).await;
     }
 }
 

@@ -218,8 +218,7 @@ fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
 fn nodes_are_given_what_the_coordinator_was_given() {
     let hosts = Hosts::new(2);
     let (list, temporary) = (hosts.list(), hosts.temporary());
-    let further =
-        ["-v", "--prefix", "pp", "--stagger", "7", "--enable-md5-checks", "--mode", "full", "--allow-corrupt"];
+    let further = ["-v", "--prefix", "pp", "--enable-md5-checks", "--mode", "full", "--allow-corrupt"];
     let run = hosts.medusa.run(&[&Hosts::arguments(&list, &temporary)[..], &further].concat());
     let log = hosts.log();
     assert!(!log.is_empty(), "{run}");
@@ -227,9 +226,8 @@ fn nodes_are_given_what_the_coordinator_was_given() {
     let host = &hosts.names[0];
     let global = format!("--config-file={} --prefix=pp -v backup-node --backup-name=b1 --mode=full", ini.display());
     let snapshot = format!("begin snapshot {host} {global} --snapshot-only --output=json");
-    let upload = format!(
-        "begin upload {host} {global} --stagger=7 --enable-md5-checks --snapshot-taken --allow-corrupt --output=json"
-    );
+    let upload =
+        format!("begin upload {host} {global} --enable-md5-checks --snapshot-taken --allow-corrupt --output=json");
     for line in [snapshot, upload] {
         assert!(log.contains(&line), "{line:?} is not in {log:#?}");
     }

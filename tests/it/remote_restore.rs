@@ -1,8 +1,10 @@
 //! Restoring a node's backup onto another node, which takes over tokens and data; also with other data directories.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use crate::lab::cql::Session;
+use crate::lab::medusa::Run;
 use crate::lab::node::{Node, Options, Release, free_address};
 use crate::support::{
     State, answers, assert_fails, insert, interrupt, left_by_restores, load, medusa, program, wait_for,
@@ -187,15 +189,19 @@ fn a_new_node_waits_for_its_seeds_and_takes_over() {
     let (seed, silent) = (free_address(), free_address());
     let seeds = format!("{silent},{seed}");
     let arguments = [&restore[..], &["--remote", "--seeds", &seeds]].concat();
-    let child = medusa.spawn(&arguments);
-    wait_for("the swap", || std::fs::read_to_string(target.yaml()).unwrap() != yaml);
-    let run = interrupt(child, &arguments);
+    let said = medusa.folder.path().join("said");
+    let stderr = std::fs::File::create(&said).unwrap();
+    let child = medusa.prepare(&arguments).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    let said = || std::fs::read_to_string(&said).unwrap();
+    wait_for("the seeds", || said().contains(&format!("waits until one of {silent}, {seed} is up")));
+    assert_ne!(std::fs::read_to_string(target.yaml()).unwrap(), yaml);
+    let ended = interrupt(child, &arguments);
+    let run = Run { stderr: said(), ..ended };
     assert_fails(
         &run,
         143,
         &["the previous data is back, and Cassandra is down as it was before", "interrupted by SIGTERM"],
     );
-    assert!(run.stderr.contains(&format!("waits until one of {silent}, {seed} is up")), "{run}");
     assert_eq!(std::fs::read_to_string(target.yaml()).unwrap(), yaml);
     assert!(!target.is_up() && !target.path("pid").exists(), "{run}");
 

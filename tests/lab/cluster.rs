@@ -3,11 +3,21 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::medusa::Medusa;
 use super::node::{Node, Options, Release, free_address};
 use super::sshd::{SshHost, SshLab};
 use super::{scratch, search_path};
+
+/// Of each node.
+const TOKENS: usize = 4;
+
+/// How long nodes on a busy machine may take to hear of each other.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Seconds, on a busy machine.
+const CQL_TIMEOUT: &str = "180";
 
 /// The nodes, in the order in which they joined. The first one is the seed. Everything ends when it is dropped.
 pub struct Ring {
@@ -36,18 +46,25 @@ impl Member {
 }
 
 impl Ring {
-    /// Starts so many nodes, one after the other, of racks `r1`, `r2` and so on.
+    /// Starts so many nodes, one after the other, of racks `r1`, `r2` and so on. Their tokens have another order than their
+    /// addresses: the first one owns the highest.
     pub fn start(binary: &Path, release: Release, count: usize) -> Self {
         let medusa = Medusa::without_node(binary);
         std::fs::create_dir_all(medusa.bucket()).unwrap();
         let (ssh, folder) = (SshLab::new(), scratch("ring"));
         let mut ring = Self { members: Vec::new(), medusa, binary: binary.to_owned(), release, ssh, folder };
         ring.write_remote();
-        ring.members = ring.start_others(count);
+        let tokens = (0..count).rev().map(|at| {
+            let step = u64::MAX / (TOKENS * count) as u64;
+            let tokens = (0..TOKENS).map(|turn| i64::MIN.wrapping_add_unsigned(step * (turn * count + at) as u64 + 1));
+            format!("initial_token: {}\n", tokens.map(|token| token.to_string()).collect::<Vec<_>>().join(","))
+        });
+        ring.members = ring.start_with(tokens);
         let yaml = ring.members[0].node.yaml();
         for (section, key, value) in [
             ("ssh", "config_file", ring.ssh.config().display().to_string()),
             ("ssh", "connect_timeout", "60".to_owned()),
+            ("cassandra", "cql_timeout", CQL_TIMEOUT.to_owned()),
             ("ssh", "medusa_program", ring.path("medusa").display().to_string()),
             ("cassandra", "use_sudo", "False".to_owned()),
             ("cassandra", "config_file", yaml.display().to_string()),
@@ -59,21 +76,40 @@ impl Ring {
 
     /// Starts nodes that are a ring of their own, with the same name and storage.
     pub fn start_others(&self, count: usize) -> Vec<Member> {
+        self.start_with(std::iter::repeat_n(String::new(), count))
+    }
+
+    /// Each one with its lines of cassandra.yaml.
+    fn start_with(&self, yamls: impl Iterator<Item = String>) -> Vec<Member> {
         let seed = free_address();
-        let members = (1..=count).map(|at| {
+        let members = (1..).zip(yamls).map(|(at, yaml)| {
             let address = if at == 1 { seed.clone() } else { free_address() };
             let node = Node::start(Options {
                 address: Some(address),
                 seed: Some(seed.clone()),
                 rack: format!("r{at}"),
+                num_tokens: u32::try_from(TOKENS).unwrap(),
+                yaml,
                 ..Options::new(self.release)
             });
             let mut medusa = Medusa::new(&self.binary, &node);
             medusa.set("storage", "base_path", &self.medusa.base_path().display().to_string());
+            medusa.set("cassandra", "cql_timeout", CQL_TIMEOUT);
             let sshd = Some(self.sshd(&node, &medusa));
             Member { node, medusa, sshd }
         });
-        members.collect()
+        let members: Vec<_> = members.collect();
+        know_each_other(&members);
+        members
+    }
+
+    /// Keeps the backups in an object store instead of a folder.
+    pub fn use_store(&mut self, settings: &[(&'static str, String)]) {
+        self.medusa.use_store(settings);
+        for Member { medusa, .. } in &mut self.members {
+            medusa.use_store(settings);
+            medusa.ini();
+        }
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -137,5 +173,21 @@ impl Ring {
             }
         }
         found
+    }
+}
+
+/// Waits until every node has heard of all others, and of their tokens.
+fn know_each_other(members: &[Member]) {
+    let begin = Instant::now();
+    for Member { node, .. } in members {
+        let session = node.session();
+        loop {
+            let peers = session.query("SELECT peer, tokens FROM system.peers_v2");
+            if peers.iter().filter(|peer| peer[1] != "null").count() + 1 == members.len() {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{} knows only {peers:?}", node.address);
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }

@@ -47,6 +47,7 @@ fn main() {
     println!("\n{:<8} {:<34} {:>9} {:>9} {:>10} {:>8}", "files", "what", "seconds", "x rclone", "aim", "peak MiB");
     let table = generate(&bench.node, "large", LARGE_FILES, (large << 20) / LARGE_FILES);
     bench.measure("large", &table, large << 20);
+    bench.limited(&table, large << 20);
     let table = generate(&bench.node, "small", small, SMALL_SIZE);
     bench.measure("small", &table, small * SMALL_SIZE);
     bench.requests();
@@ -144,6 +145,28 @@ impl Bench {
                 None => println!("{name:<8} {what:<34} {:>9}", format!("> {}", self.limit.as_secs())),
             }
         }
+    }
+
+    /// What passes where 100 MB/s may, both ways. The time is that of the whole command.
+    fn limited(&self, table: &std::path::Path, bytes: u64) {
+        let mut medusa = self.medusa(&self.minio.new_bucket("limited"), self.minio.port);
+        medusa.set("storage", "transfer_max_bandwidth", "100MB/s");
+        let (source, snapshot) = (table.join("snapshots/source"), table.join("snapshots/limited"));
+        let copy = medusa.folder.path().join("copy");
+        std::fs::create_dir_all(&copy).unwrap();
+        let target = copy.display().to_string();
+        let backup = ["backup-node", "--backup-name", "limited", "--use-existing-snapshot", "--keep-snapshot"];
+        let download = ["download", "--backup-name", "limited", "--download-destination", &target];
+        std::fs::rename(&source, &snapshot).unwrap();
+        println!("\ntransfer_max_bandwidth of 100 MB/s (of 1024 x 1024 bytes), aim within 5 %");
+        for (what, arguments) in [("backup", &backup[..]), ("download", &download)] {
+            settle(bytes);
+            let (measured, _) = watched(&mut medusa.prepare(arguments), Duration::MAX).unwrap();
+            let rate = bytes as f64 / f64::from(1 << 20) / measured.time.as_secs_f64();
+            println!("{what:<8} {:>6.2} s, {rate:.1} MB/s", measured.time.as_secs_f64());
+        }
+        std::fs::rename(&snapshot, &source).unwrap();
+        remove(&copy);
     }
 
     /// Requests of a backup of three files, and of 10,000 unchanged ones.

@@ -262,7 +262,7 @@ impl Node {
                 "delay=4000\nls -d {folder}/data*/system/local-* >/dev/null 2>&1 && delay=30000\n\
                  exec {java} @{opens} {memory} {quick} {classes} -Djava.io.tmpdir={folder}/tmp -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
                  -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=$delay \
-                 -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
+                 -Dcassandra.superuser_setup_delay_ms=500 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
                  -Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}/log -Dcassandra.jmx.local.port={jmx_port} \
                  -Dlogback.configurationFile={folder}/conf/logback.xml -Dcassandra-rackdc.properties=file://{folder}/conf/cassandra-rackdc.properties \
                  -cp '{jars}/*' org.apache.cassandra.service.CassandraDaemon\n"

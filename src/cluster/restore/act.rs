@@ -275,6 +275,7 @@ impl<'a> Act<'a> {
         let last_lines = &last_lines;
         let work = on_hosts(targets, self.plan.parallel, |target| async move {
             let (host, sent) = (target.given.target.as_str(), Instant::now());
+            last_lines.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), String::new());
             let job = self.options.job(self.context, self.plan.method, &target.given, &step);
             let hear = |line: &str| {
                 let mut lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,7 +304,8 @@ impl<'a> Act<'a> {
     /// What is waited for: how many, and what one of them said last.
     fn tell(&self, step: Step<'_>, all: usize, last_lines: &Mutex<BTreeMap<String, String>>) {
         let lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = lines.iter().next().map(|(host, line)| format!("; {host}: {line}")).unwrap_or_default();
+        let said = lines.iter().find(|(_, line)| !line.is_empty());
+        let said = said.map(|(host, line)| format!("; {host}: {line}")).unwrap_or_default();
         let elapsed = took(self.begin.elapsed());
         self.context.monitor.title(&format!("  {} on {all}, {} at work, {elapsed}{said}", step.name(), lines.len()));
     }

@@ -1,5 +1,5 @@
 //! Every command that the documentation shows is run: those of the start and of the guide here, on a node; those of the runbook by
-//! `runbook.rs`, on a cluster; the others here, without a node. What cannot be run stands in `NOT_RUN` with the reason.
+//! `doc_runbook.rs`, on a cluster; the others here, without a node. What cannot be run stands in `NOT_RUN` with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;

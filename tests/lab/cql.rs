@@ -65,9 +65,16 @@ impl Session {
                     eprintln!("{statement}: {error}; trying again");
                     std::thread::sleep(Duration::from_secs(1));
                 }
-                Err(error) => panic!("{statement}: {error}"),
+                Err(error) => panic!("{statement}: {error}{}", self.schema_versions()),
             }
         }
+    }
+
+    /// What the node that answers knows of the schemas of all.
+    fn schema_versions(&self) -> String {
+        let of = |query| self.try_query(query).unwrap_or_else(|error| vec![vec![error]]);
+        let local = of("SELECT rpc_address, schema_version FROM system.local");
+        format!("; schemas: {local:?}, peers {:?}", of("SELECT peer, schema_version FROM system.peers_v2"))
     }
 
     pub fn try_query(&self, statement: &str) -> Result<Vec<Vec<String>>, String> {

@@ -254,6 +254,8 @@ impl Node {
         let jamm = if release == Release::V4_1 { "jamm-0.3.2.jar" } else { "jamm-0.4.0.jar" };
         let (java, tools_java, owner) = (release.java(), java17(), std::process::id());
         let jmx_port = free_port();
+        // A schema that a node missed while it was down comes at once, not by the minute.
+        let schema = "-Dcassandra.migration_delay_ms=1000 -Dcassandra.schema_pull_interval_ms=5000";
         // A node that joins sleeps so long, more than once. A node that was there before does not, and has so long to reach a peer,
         // on a busy machine too.
         self.write_program(
@@ -261,7 +263,7 @@ impl Node {
             &format!(
                 "delay=4000\nls -d {folder}/data*/system/local-* >/dev/null 2>&1 && delay=30000\n\
                  exec {java} @{opens} {memory} {quick} {classes} -Djava.io.tmpdir={folder}/tmp -javaagent:{jars}/{jamm} -Djdk.attach.allowAttachSelf=true \
-                 -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=$delay \
+                 -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=$delay {schema} \
                  -Dcassandra.superuser_setup_delay_ms=500 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.config=file://{folder}/conf/cassandra.yaml \
                  -Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}/log -Dcassandra.jmx.local.port={jmx_port} \
                  -Dlogback.configurationFile={folder}/conf/logback.xml -Dcassandra-rackdc.properties=file://{folder}/conf/cassandra-rackdc.properties \

@@ -14,11 +14,12 @@ import tempfile
 import time
 import traceback
 
-# Before cassandra-medusa puts others in their place, which need a loop of events that must not be there before a fork.
+# Before cassandra-medusa puts gevent's in their place.
 from os import fork
 from select import select
 from socket import AF_UNIX, socket
 
+import gevent
 from medusa.medusacli import cli
 
 
@@ -61,6 +62,8 @@ def serve(path):
             caller.close()
             continue
         server.close()
+        # A loop of events of its own: that of this process would share its wake-ups with all others.
+        gevent.reinit()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         asked = b""
         while not asked.endswith(b"\n"):

@@ -12,6 +12,7 @@ use crate::support::{
     program, removed, shared_node,
 };
 
+/// On the node that tests share, a name is also that of a snapshot: no two tests have the same.
 fn backup(medusa: &Medusa, name: &str) {
     medusa.ok(&["backup-node", "--backup-name", name]);
 }
@@ -101,7 +102,7 @@ fn p3_a_purge_leaves_what_that_of_cassandra_medusa_leaves() {
 fn p3_rules_of_the_command_line_and_of_the_ini_keep_backups() {
     let node = shared_node();
     let mut medusa = medusa(node);
-    for name in ["one", "two", "three"] {
+    for name in ["rule-1", "rule-2", "rule-3"] {
         backup(&medusa, name);
     }
     let before = tree(&medusa.bucket());
@@ -125,11 +126,11 @@ fn p3_rules_of_the_command_line_and_of_the_ini_keep_backups() {
     assert!(run.stdout.contains("daily 1 of 7"), "{run}");
     medusa.set("storage", "keep_last", "2");
     medusa.ok(&["purge"]);
-    assert_eq!(listed(&medusa).into_keys().collect::<Vec<_>>(), ["three", "two"]);
+    assert_eq!(listed(&medusa).into_keys().collect::<Vec<_>>(), ["rule-2", "rule-3"]);
     // The last one stays, unless it is allowed to go.
     medusa.set("storage", "keep_last", "0");
     medusa.set("storage", "max_backup_age", "1");
-    for name in ["two", "three"] {
+    for name in ["rule-2", "rule-3"] {
         let entries = medusa.bucket().join("index/backup_index").join(name);
         for entry in std::fs::read_dir(&entries).unwrap().flatten() {
             let old = entry.file_name().into_string().unwrap();
@@ -140,8 +141,8 @@ fn p3_rules_of_the_command_line_and_of_the_ini_keep_backups() {
         }
     }
     let run = medusa.ok(&["purge"]);
-    assert!(run.stdout.contains("  deleted   two   older than 1 day"), "{run}");
-    medusa.ok(&["verify", "--backup-name", "three"]);
+    assert!(run.stdout.contains("  deleted   rule-2   older than 1 day"), "{run}");
+    medusa.ok(&["verify", "--backup-name", "rule-3"]);
     medusa.ok(&["purge", "--allow-last", "--backup-grace-period-in-days", "0"]);
     assert!(tree(&medusa.bucket()).is_empty(), "{:?}", tree(&medusa.bucket()).keys());
 }
@@ -152,29 +153,35 @@ fn p3_a_damaged_manifest_keeps_the_pool_of_its_node_and_not_that_of_others() {
     let mut medusa = medusa(node);
     for fqdn in ["node1", "node2"] {
         medusa.set("storage", "fqdn", fqdn);
-        for name in ["one", "two"] {
+        for name in ["damaged-1", "damaged-2"] {
             backup(&medusa, name);
         }
         std::fs::write(medusa.bucket().join(fqdn).join("data/stray"), "garbage").unwrap();
     }
-    edit(&manifest(&medusa, "node1", "two"), |text| text[..text.len() / 2].to_owned());
+    edit(&manifest(&medusa, "node1", "damaged-2"), |text| text[..text.len() / 2].to_owned());
     let before = tree(&medusa.bucket());
     let arguments = ["purge", "--all-nodes", "--keep-last", "1", "--backup-grace-period-in-days", "0"];
     let run = medusa.run(&arguments);
-    assert_fails(&run, 3, &["on 1 node", "node1: the manifest of two is not readable", "\nhint: "]);
+    assert_fails(&run, 3, &["on 1 node", "node1: the manifest of damaged-2 is not readable", "\nhint: "]);
     let gone = removed(&medusa, &before);
     assert!(!gone.iter().any(|key| key.starts_with("node1/data/")), "{gone:?}");
     assert!(gone.contains(&"node2/data/stray".to_owned()), "{gone:?}");
-    assert_eq!(pool(&medusa, "node2"), named(&medusa, "node2", &["two"]));
+    assert_eq!(pool(&medusa, "node2"), named(&medusa, "node2", &["damaged-2"]));
     for fqdn in ["node1", "node2"] {
-        assert!(gone.contains(&format!("{fqdn}/one/meta/manifest.json")), "{fqdn}: {gone:?}");
-        assert!(!gone.contains(&format!("{fqdn}/two/meta/manifest.json")), "{fqdn}: {gone:?}");
+        assert!(gone.contains(&format!("{fqdn}/damaged-1/meta/manifest.json")), "{fqdn}: {gone:?}");
+        assert!(!gone.contains(&format!("{fqdn}/damaged-2/meta/manifest.json")), "{fqdn}: {gone:?}");
     }
     medusa.set("storage", "fqdn", "node2");
-    medusa.ok(&["download", "--backup-name", "two", "--download-destination", medusa.folder.path().to_str().unwrap()]);
+    medusa.ok(&[
+        "download",
+        "--backup-name",
+        "damaged-2",
+        "--download-destination",
+        medusa.folder.path().to_str().unwrap(),
+    ]);
     // The way out that the hint names.
     medusa.set("storage", "fqdn", "node1");
-    medusa.ok(&["delete-backup", "--backup-name", "two"]);
+    medusa.ok(&["delete-backup", "--backup-name", "damaged-2"]);
     medusa.ok(&arguments);
     assert_eq!(pool(&medusa, "node1"), BTreeSet::new());
 }
@@ -187,14 +194,14 @@ fn p3_a_backup_that_is_not_finished_keeps_its_files() {
     backup(&medusa, "good");
     let fails = program(&medusa, "no-nodetool", "exit 1\n");
     medusa.set("cassandra", "nodetool_executable", &fails);
-    assert_fails(&medusa.run(&["backup-node", "--backup-name", "half"]), 1, &["nodetool snapshot failed"]);
+    assert_fails(&medusa.run(&["backup-node", "--backup-name", "begun"]), 1, &["nodetool snapshot failed"]);
     let before = tree(&medusa.bucket());
     let run = medusa.ok(&arguments);
-    assert!(run.stdout.contains("because half is unfinished and may be running"), "{run}");
+    assert!(run.stdout.contains("because begun is unfinished and may be running"), "{run}");
     assert_eq!(removed(&medusa, &before), [""; 0]);
     medusa.set("cassandra", "nodetool_executable", node.program("nodetool").to_str().unwrap());
-    backup(&medusa, "half");
-    both_find_it_whole(&medusa, &["good", "half"]);
+    backup(&medusa, "begun");
+    both_find_it_whole(&medusa, &["good", "begun"]);
 }
 
 fn index(medusa: &Medusa) -> std::path::PathBuf {
@@ -307,10 +314,10 @@ fn p3_entries_of_backups_that_are_gone_are_removed_and_no_others() {
 /// Backups of a node that is not in the ring, beside those of one that is.
 fn with_a_node_that_left(medusa: &mut Medusa, node: &Node) {
     medusa.set("storage", "fqdn", "left.example.net");
-    backup(medusa, "one");
-    medusa.ok(&["backup-node", "--backup-name", "two", "--mode", "full"]);
+    backup(medusa, "stayed");
+    medusa.ok(&["backup-node", "--backup-name", "stayed-full", "--mode", "full"]);
     medusa.set("storage", "fqdn", &node.address);
-    backup(medusa, "one");
+    backup(medusa, "stayed");
 }
 
 #[test]
@@ -330,17 +337,17 @@ fn p3_only_nodes_that_left_lose_their_backups() {
     let run = medusa.ok(&[&["purge-decommissioned", "--dry-run"], &grace[..]].concat());
     assert_eq!(removed(&medusa, &before), [""; 0]);
     assert!(run.stdout.contains("of left.example.net\n") && !run.stdout.contains(&node.address), "{run}");
-    assert!(run.stdout.contains("  delete   two   node decommissioned   full"), "{run}");
+    assert!(run.stdout.contains("  delete   stayed-full   node decommissioned   full"), "{run}");
 
     medusa.ok(&[&["purge-decommissioned", "--allow-last"], &grace[..]].concat());
     let gone = removed(&medusa, &before);
     let expected: Vec<_> = before
         .keys()
-        .filter(|key| key.contains("left.example.net") || key.starts_with("index/backup_index/two/"))
+        .filter(|key| key.contains("left.example.net") || key.starts_with("index/backup_index/stayed-full/"))
         .cloned()
         .collect();
     assert_eq!(gone, expected);
-    both_find_it_whole(&medusa, &["one"]);
+    both_find_it_whole(&medusa, &["stayed"]);
     medusa.ok(&["purge-decommissioned"]);
     let without_cassandra = medusa.bucket().join("none.yaml");
     medusa.set("cassandra", "config_file", without_cassandra.to_str().unwrap());

@@ -34,8 +34,9 @@ screens: setup
 	$(CARGO) build --locked --bin medusa --example screens
 	LAB_FOLDER=/tmp/lab $(CARGO) run --quiet --locked --example screens
 
-# What needs the network and what needs the compiler, beside each other.
+# What needs the network and what needs the compiler, beside each other. Where there is no compiler, the lab brings one.
 test:
+	command -v cc >/dev/null || tests/lab/setup.sh
 	$(MAKE) -j2 setup tests-built
 	$(CARGO) test --locked --lib
 	$(CARGO) test --locked --test it -- --show-output --test-threads=$(TEST_THREADS)

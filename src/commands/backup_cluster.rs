@@ -33,7 +33,7 @@ pub struct BackupClusterArgs {
     /// Only these hosts
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     hosts: Vec<String>,
-    /// Each node waits so many seconds at most until the node before it in the ring has finished a backup
+    /// Each node waits so many seconds at most until the node before it in the ring has finished a backup (not with a list of hosts)
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["host_list", "hosts"])]
     stagger: Option<u64>,
     /// Compare the content of every file, not only of those whose size or time differs

@@ -2,6 +2,7 @@
 //! touched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -32,7 +33,7 @@ use crate::storage::layout::{Meta, Pool};
 struct Live {
     facts: ClusterFacts,
     schema: Schema,
-    /// Of all datacenters.
+    /// All nodes of all datacenters, this one first, where tokens are taken over; empty otherwise.
     ring: Vec<RingNode>,
 }
 
@@ -207,11 +208,9 @@ async fn ask_cassandra(
     let asked = async {
         let cql = context.cql(yaml).await?;
         let facts = ClusterFacts::gather(&cql, &context.resolver).await?;
-        anyhow::Ok(Live {
-            facts,
-            schema: facts::schema(&cql).await?,
-            ring: facts::ring(&cql, &context.resolver).await?,
-        })
+        let schema = facts::schema(&cql).await?;
+        let ring = if takes_over(options) { facts::ring(&cql, &context.resolver).await? } else { Vec::new() };
+        anyhow::Ok(Live { facts, schema, ring })
     };
     let needed = !options.selection.includes_system();
     if !service.is_up() {
@@ -289,9 +288,11 @@ fn owners(tokens: &Tokens, live: &Live, yaml: &CassandraYaml) -> Vec<String> {
     let wanted: HashSet<_> = tokens.0.iter().collect();
     // The node itself comes first.
     let owners = live.ring.iter().skip(1).filter(|node| node.tokens.0.iter().any(|token| wanted.contains(token)));
+    // By address: a name that does not resolve here is no sign that the node is down.
     let is_up = |node: &&RingNode| {
         let ports = [yaml.native_port, yaml.storage_port];
-        first_address(&node.host).is_some_and(|host| ports.iter().any(|port| service::is_open((host, *port).into())))
+        let mut addresses = node.names.iter().filter_map(|name| name.parse::<IpAddr>().ok());
+        addresses.any(|address| ports.iter().any(|port| service::is_open((address, *port).into())))
     };
     owners.filter(is_up).map(|node| node.host.clone()).collect()
 }

@@ -48,6 +48,10 @@ fn wrong_usage_ends_with_2() {
         let run = bare(&arguments).expect_code(2);
         assert!(run.stdout.is_empty() && run.stderr.contains("error: "), "{run}");
     }
+    for list in ["--hosts", "--host-list"] {
+        let run = bare(&["backup-cluster", "--stagger", "9", list, "n1"]);
+        assert_fails(&run, 2, &["'--stagger <SECONDS>' cannot be used with", list]);
+    }
 }
 
 #[test]

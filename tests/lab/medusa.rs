@@ -156,7 +156,7 @@ impl Medusa {
 
     pub fn peer(&self, arguments: &[&str]) -> Run {
         let mut command = self.prepare_peer(arguments);
-        // Azure's client waits for a thread that a fork does not copy.
+        // A fork waits for ever in Azure's client.
         let is_azure = self.settings.iter().any(|(.., value)| value == "azure_blobs");
         let output = if is_azure { command.output().unwrap() } else { servers::peer(&command) };
         finish(output, "peer", arguments)

@@ -35,6 +35,8 @@ screens: setup
 	LAB_FOLDER=/tmp/lab $(CARGO) run --quiet --locked --example screens
 
 # What needs the network and what needs the compiler, beside each other. Where there is no compiler, the lab brings one.
+# The message of a failure says where and why; backtraces of dozens of frames hide it.
+test: export RUST_BACKTRACE = 0
 test:
 	command -v cc >/dev/null || tests/lab/setup.sh
 	$(MAKE) -j2 setup tests-built

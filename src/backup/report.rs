@@ -9,7 +9,7 @@ use crate::error::{Failure, Told};
 use crate::model::backups::{BackupMode, ServerVersion};
 use crate::model::look::{Look, Tone};
 use crate::model::names::{BackupName, Fqdn};
-use crate::model::units::{count, counted, rate, size, time, took};
+use crate::model::units::{Zone, count, counted, rate, size, times, took};
 use crate::monitor::Amount;
 
 /// A finished backup.
@@ -59,8 +59,9 @@ impl BackupOutcome {
             size(self.uploaded.bytes),
             count(self.kept.files)
         ));
-        let (started, finished) = (time(self.started), time(self.finished));
-        line(&format!("started {started}, finished {finished} ({}{})", took(self.took), self.speed()));
+        // By the storage's clock: the run begins before, with its checks, and ends after, clearing its snapshot.
+        let times = times(Zone::chosen(), self.started, self.finished);
+        line(&format!("{times}; this run took {}{}", took(self.took), self.speed()));
         let checked = count(self.digests_checked);
         line(&format!("every uploaded byte hashed, {checked} Data.db checked against their digest"));
         for file in &self.corrupt {

@@ -120,13 +120,17 @@ pub fn time(seconds: i64) -> String {
 /// `started 2026-04-12 01:00:04, finished 01:02:51 (2 min 47 s)`: for who reads it days later. `began`: Unix seconds.
 pub fn span(zone: Zone, began: i64, duration: Duration) -> String {
     let ended = began.saturating_add(i64::try_from(duration.as_secs()).unwrap_or_default());
+    format!("{} ({})", times(zone, began, ended), took(duration))
+}
+
+/// `started 2026-04-12 01:00:04, finished 01:02:51`; the day is not said twice. Unix seconds.
+pub fn times(zone: Zone, began: i64, ended: i64) -> String {
     let (from, to) = (zone.time(began), zone.time(ended));
-    // The day is not said twice.
     let to = match (from.split_once(' '), to.split_once(' ')) {
-        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
-        _ => to,
+        (Some((day, _)), Some((same, time))) if day == same => time,
+        _ => &to,
     };
-    format!("started {from}, finished {to} ({})", took(duration))
+    format!("started {from}, finished {to}")
 }
 
 /// Bytes per second, as a size.

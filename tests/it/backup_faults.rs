@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
@@ -13,15 +13,24 @@ use crate::support::{
     wait_for, wrap_nodetool,
 };
 
-/// A node with one loaded keyspace. The tests here only back it up.
+/// A node with a loaded keyspace for all and some for one test each. The tests only back it up: where tables come and go at the
+/// same time, a snapshot is taken again.
 fn shop() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();
     NODE.get_or_init(|| {
         let node = Node::start(Options::new(Release::V5_0));
-        load(&node.session(), "shop", 20);
-        node.nodetool(&["flush", "shop"]);
+        for keyspace in ["shop", "corrupt", "unreadable", "big", "names", "times", "again"] {
+            load(&node.session(), keyspace, 5);
+        }
+        node.nodetool(&["flush"]);
         node
     })
+}
+
+/// A node whose tables may be created and dropped, for one test at a time.
+fn changing() -> MutexGuard<'static, Node> {
+    static NODE: LazyLock<Mutex<Node>> = LazyLock::new(|| Mutex::new(Node::start(Options::new(Release::V5_0))));
+    NODE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Puts these lines before nodetool's `snapshot`: they may end the script, or call `$REAL`.
@@ -149,9 +158,7 @@ fn p1_a_missing_nodetool_is_named() {
 #[test]
 fn p1_a_corrupt_sstable_is_named_and_stored_only_on_request() {
     let (node, medusa) = (shop(), medusa(shop()));
-    let keyspace = keyspace("corrupt");
-    load(&node.session(), &keyspace, 5);
-    let data = only(&snapshot_by_hand(node, &keyspace, "damaged"), "-Data.db");
+    let data = only(&snapshot_by_hand(node, "corrupt", "damaged"), "-Data.db");
     flip_middle_byte(&data);
     let arguments = ["backup-node", "--backup-name", "damaged", "--use-existing-snapshot"];
     let run = medusa.run(&arguments);
@@ -172,9 +179,7 @@ fn p1_a_corrupt_sstable_is_named_and_stored_only_on_request() {
 #[test]
 fn p1_an_unreadable_file_is_named() {
     let (node, medusa) = (shop(), medusa(shop()));
-    let keyspace = keyspace("unreadable");
-    load(&node.session(), &keyspace, 5);
-    let folder = snapshot_by_hand(node, &keyspace, "lost");
+    let folder = snapshot_by_hand(node, "unreadable", "lost");
     let broken = folder.join("nb-702-big-TOC.txt");
     std::os::unix::fs::symlink("/no/such/disk", &broken).unwrap();
     let run = medusa.run(&["backup-node", "--backup-name", "lost", "--use-existing-snapshot"]);
@@ -299,9 +304,7 @@ fn p2_a_full_disk_loses_nothing_and_the_same_command_finishes() {
     fs::create_dir_all(medusa.base_path()).unwrap();
     let disk = SmallDisk::mount(&medusa.base_path());
     medusa.ok(&["backup-node", "--backup-name", "before"]);
-    let keyspace = keyspace("big");
-    load(&node.session(), &keyspace, 5);
-    let folder = snapshot_by_hand(node, &keyspace, "full");
+    let folder = snapshot_by_hand(node, "big", "full");
     fs::write(folder.join("nb-901-big-Index.db"), vec![7; 9 << 20]).unwrap();
     let arguments = ["backup-node", "--backup-name", "full", "--use-existing-snapshot"];
     let run = medusa.run(&arguments);
@@ -323,8 +326,7 @@ fn held_snapshot(medusa: &Medusa) -> (String, PathBuf, PathBuf) {
 
 #[test]
 fn p1_a_table_that_is_dropped_right_after_the_snapshot_keeps_its_schema() {
-    // Its own: where another table is created at the same time, the snapshot is taken again.
-    let node = &Node::start(Options::new(Release::V5_0));
+    let node = &*changing();
     let mut medusa = medusa(node);
     let keyspace = keyspace("dropped");
     load(&node.session(), &keyspace, 3);
@@ -407,7 +409,7 @@ fn a_snapshot_that_is_in_the_way_is_taken_again_for_a_while() {
 /// Killed with its snapshot taken, and tables were created and dropped before it is gone on with.
 #[test]
 fn p2_the_schema_of_a_backup_that_goes_on_describes_its_tables_here_and_in_the_index() {
-    let node = shop();
+    let node = &*changing();
     for name in ["grown", "shrunk"] {
         let mut medusa = medusa(node);
         let keyspace = keyspace(name);
@@ -475,29 +477,29 @@ fn a_backup_beside_another_one_waits_for_nothing_and_leaves_its_marker() {
 #[test]
 fn p5_a_complete_backup_whose_snapshot_stays_says_both() {
     let (node, mut medusa) = (shop(), medusa(shop()));
-    let busy = node.table_folders("shop", "t").remove(0).join("snapshots/medusa-stuck/.busy");
+    let busy = node.table_folders("shop", "t").remove(0).join("snapshots/medusa-stays/.busy");
     let mount = add_to_snapshot(node, "mkdir .busy && mount -t tmpfs -o size=1m tmpfs .busy || exit 1");
     wrap_nodetool(
         &mut medusa,
         node,
         &format!("case \"$*\" in *' snapshot '*)\n{mount}\n;; *' clearsnapshot '*) exit 1;; esac\nexec $REAL \"$@\"\n"),
     );
-    let arguments = ["backup-node", "--backup-name", "stuck"];
+    let arguments = ["backup-node", "--backup-name", "stays"];
     let run = medusa.run(&arguments);
     let unmounted = std::process::Command::new("umount").arg(&busy).status().unwrap();
     assert!(unmounted.success(), "{run}");
     assert_fails(
         &run,
         3,
-        &["stuck of", "is complete, but its snapshot could not be cleared", "clearsnapshot -t medusa-stuck"],
+        &["stays of", "is complete, but its snapshot could not be cleared", "clearsnapshot -t medusa-stays"],
     );
-    assert!(run.stdout.contains("stuck complete"), "{run}");
-    assert!(listed(&medusa)["stuck"]);
-    assert_eq!(snapshots_of(node, "stuck"), ["medusa-stuck".to_owned()].into());
+    assert!(run.stdout.contains("stays complete"), "{run}");
+    assert!(listed(&medusa)["stays"]);
+    assert_eq!(snapshots_of(node, "stays"), ["medusa-stays".to_owned()].into());
 
     wrap_nodetool(&mut medusa, node, "exec $REAL \"$@\"\n");
-    assert_fails(&medusa.run(&arguments), 1, &["medusa-stuck was left and is cleared now", "already exists"]);
-    assert_eq!(snapshots_of(node, "stuck"), BTreeSet::new());
+    assert_fails(&medusa.run(&arguments), 1, &["medusa-stays was left and is cleared now", "already exists"]);
+    assert_eq!(snapshots_of(node, "stays"), BTreeSet::new());
 }
 
 #[test]
@@ -622,18 +624,16 @@ fn snapshots_are_kept_or_taken_over_on_request() {
 #[test]
 fn p3_a_name_that_is_used_again_for_other_content_gets_a_key_of_its_own() {
     let (node, medusa) = (shop(), medusa(shop()));
-    let keyspace = keyspace("names");
-    load(&node.session(), &keyspace, 3);
     let contents: [&[u8]; 3] = [b"first content", b"other content", b"third content"];
     for (number, content) in (1..).zip(contents) {
         let name = format!("gen{number}");
-        let folder = snapshot_by_hand(node, &keyspace, &name);
+        let folder = snapshot_by_hand(node, "names", &name);
         fs::write(folder.join("nb-700-big-TOC.txt"), content).unwrap();
         medusa.ok(&["backup-node", "--backup-name", &name, "--use-existing-snapshot"]);
     }
     for (number, content) in (1..).zip(contents) {
         let name = format!("gen{number}");
-        let file = object_file(&medusa, &node.address, &name, &keyspace, "nb-700-big-TOC.txt");
+        let file = object_file(&medusa, &node.address, &name, "names", "nb-700-big-TOC.txt");
         assert_eq!(fs::read(&file).unwrap(), content, "{}", file.display());
         for check in
             [&["verify", "--backup-name", &name][..], &["verify", "--enable-md5-checks", "--backup-name", &name]]
@@ -647,16 +647,14 @@ fn p3_a_name_that_is_used_again_for_other_content_gets_a_key_of_its_own() {
 #[test]
 fn p1_equal_size_and_time_are_seen_through_when_contents_are_compared() {
     let (node, medusa) = (shop(), medusa(shop()));
-    let keyspace = keyspace("times");
-    load(&node.session(), &keyspace, 3);
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
     for (name, content) in [("time1", b"aaaa"), ("time2", b"bbbb")] {
-        let folder = snapshot_by_hand(node, &keyspace, name);
+        let folder = snapshot_by_hand(node, "times", name);
         let path = folder.join("nb-701-big-TOC.txt");
         fs::write(&path, content).unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         medusa.ok(&["backup-node", "--backup-name", name, "--use-existing-snapshot", "--enable-md5-checks"]);
-        let stored = object_file(&medusa, &node.address, name, &keyspace, "nb-701-big-TOC.txt");
+        let stored = object_file(&medusa, &node.address, name, "times", "nb-701-big-TOC.txt");
         assert_eq!(fs::read(stored).unwrap(), content);
     }
 }
@@ -664,10 +662,8 @@ fn p1_equal_size_and_time_are_seen_through_when_contents_are_compared() {
 #[test]
 fn a_second_backup_moves_only_what_is_new() {
     let (node, medusa) = (shop(), medusa(shop()));
-    let keyspace = keyspace("again");
-    load(&node.session(), &keyspace, 3);
     let backup = |name: &str| {
-        snapshot_by_hand(node, &keyspace, name);
+        snapshot_by_hand(node, "again", name);
         medusa.ok(&["backup-node", "--backup-name", name, "--use-existing-snapshot", "--output", "json"]).json()
     };
     let first = backup("one");
@@ -675,7 +671,7 @@ fn a_second_backup_moves_only_what_is_new() {
     let second = backup("two");
     assert_eq!((&second["uploaded_files"], &second["kept_files"]), (&0.into(), &first["files"]), "{second}");
     // An object that was lost is stored again, whatever the manifests say.
-    fs::remove_file(object_file(&medusa, &node.address, "two", &keyspace, "-Data.db")).unwrap();
+    fs::remove_file(object_file(&medusa, &node.address, "two", "again", "-Data.db")).unwrap();
     let third = backup("three");
     assert_eq!(third["uploaded_files"], 1, "{third}");
     medusa.ok(&["verify", "--backup-name", "one", "--enable-md5-checks"]);

@@ -10,9 +10,9 @@ use crate::support::{copy_bucket, keyspace, medusa, object_file, shared_node};
 const CHANGES: [&str; 6] = ["flip", "truncate", "extend", "swap", "delete", "empty"];
 
 const LEVELS: [&[&str]; 4] = [
-    &["verify", "--backup-name", "b1"],
-    &["verify", "--backup-name", "b1", "--enable-md5-checks"],
-    &["verify", "--backup-name", "b1", "--read-data"],
+    &["verify", "--backup-name", "c1"],
+    &["verify", "--backup-name", "c1", "--enable-md5-checks"],
+    &["verify", "--backup-name", "c1", "--read-data"],
     &["verify", "--repository"],
 ];
 
@@ -92,9 +92,9 @@ fn p1_every_damage_is_seen_by_the_level_that_promises_it() {
             ));
         }
     }
-    original.ok(&["backup-node", "--backup-name", "b1"]);
+    original.ok(&["backup-node", "--backup-name", "c1"]);
     session.run(&format!("CREATE TABLE {keyspace}.c (id int PRIMARY KEY)\nINSERT INTO {keyspace}.c (id) VALUES (1)"));
-    original.ok(&["backup-node", "--backup-name", "b2"]);
+    original.ok(&["backup-node", "--backup-name", "c2"]);
     let kinds = kinds(&original, &node.address, &keyspace);
 
     let copy = medusa(node);
@@ -134,38 +134,38 @@ fn kinds(medusa: &Medusa, fqdn: &str, keyspace: &str) -> Vec<Kind> {
     let bucket = medusa.bucket();
     let read = |key: &str| std::fs::read(bucket.join(key)).unwrap();
     let meta = |name: &str, file: &str| format!("{fqdn}/{name}/meta/{file}");
-    let mut entries: Vec<_> = crate::lab::tree(&bucket.join("index/backup_index/b1"))
+    let mut entries: Vec<_> = crate::lab::tree(&bucket.join("index/backup_index/c1"))
         .into_keys()
-        .map(|file| format!("index/backup_index/b1/{file}"))
+        .map(|file| format!("index/backup_index/c1/{file}"))
         .collect();
     entries.sort();
     let entry = |begin: &str| entries.iter().find(|key| key.contains(&format!("/{begin}_"))).unwrap().clone();
     let pool = |table: &str, end: &str| {
-        let file = object_file(medusa, fqdn, "b1", &format!("{keyspace}/{table}-"), end);
+        let file = object_file(medusa, fqdn, "c1", &format!("{keyspace}/{table}-"), end);
         file.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned()
     };
-    let version = meta("b1", "server_version.json");
-    let tokenmap = meta("b1", "tokenmap.json");
+    let version = meta("c1", "server_version.json");
+    let tokenmap = meta("c1", "tokenmap.json");
     let latest = |file: &str| format!("index/latest_backup/{fqdn}/{file}");
-    let summary = std::fs::read_dir(bucket.join("index/summaries/b1")).unwrap().next().unwrap().unwrap().file_name();
+    let summary = std::fs::read_dir(bucket.join("index/summaries/c1")).unwrap().next().unwrap().unwrap().file_name();
     let kinds: [(&str, String, String); 17] = [
         ("data: `…-Data.db`", pool("a", "-Data.db"), pool("b", "-Data.db")),
         ("data: `…-Index.db`", pool("a", "-Index.db"), pool("b", "-Index.db")),
-        ("`meta/manifest.json`", meta("b1", "manifest.json"), meta("b2", "manifest.json")),
-        ("`meta/schema.cql`", meta("b1", "schema.cql"), meta("b2", "schema.cql")),
-        ("`meta/schema_internals.cql`", meta("b1", "schema_internals.cql"), meta("b2", "schema_internals.cql")),
+        ("`meta/manifest.json`", meta("c1", "manifest.json"), meta("c2", "manifest.json")),
+        ("`meta/schema.cql`", meta("c1", "schema.cql"), meta("c2", "schema.cql")),
+        ("`meta/schema_internals.cql`", meta("c1", "schema_internals.cql"), meta("c2", "schema_internals.cql")),
         ("`meta/tokenmap.json`", tokenmap.clone(), version.clone()),
         ("`meta/server_version.json`", version.clone(), tokenmap),
-        ("`meta/differential`", meta("b1", "differential"), meta("b1", "schema.cql")),
-        ("index: `manifest_`", entry("manifest"), meta("b2", "manifest.json")),
-        ("index: `schema_`", entry("schema"), meta("b2", "schema.cql")),
+        ("`meta/differential`", meta("c1", "differential"), meta("c1", "schema.cql")),
+        ("index: `manifest_`", entry("manifest"), meta("c2", "manifest.json")),
+        ("index: `schema_`", entry("schema"), meta("c2", "schema.cql")),
         ("index: `tokenmap_`", entry("tokenmap"), version.clone()),
         ("index: `started_`", entry("started"), latest("backup_name.txt")),
         ("index: `finished_`", entry("finished"), latest("backup_name.txt")),
-        ("index: `differential_`", entry("differential"), meta("b1", "schema.cql")),
+        ("index: `differential_`", entry("differential"), meta("c1", "schema.cql")),
         ("latest: `backup_name.txt`", latest("backup_name.txt"), entry("finished")),
         ("latest: `tokenmap.json`", latest("tokenmap.json"), version),
-        ("summary", format!("index/summaries/b1/{}", summary.to_str().unwrap()), meta("b1", "schema.cql")),
+        ("summary", format!("index/summaries/c1/{}", summary.to_str().unwrap()), meta("c1", "schema.cql")),
     ];
     let kinds = kinds.map(|(name, key, other)| {
         let (own, other) = (read(&key), read(&other));

@@ -186,8 +186,8 @@ fn verify_names_every_damaged_object() {
     let medusa = medusa(node);
     let (session, keyspace) = (node.session(), keyspace("damage"));
     load(&session, &keyspace, 20);
-    backup(&medusa, "b1");
-    let object = |end: &str| object_file(&medusa, &node.address, "b1", &keyspace, end);
+    backup(&medusa, "v1");
+    let object = |end: &str| object_file(&medusa, &node.address, "v1", &keyspace, end);
     let key = |path: &Path| path.strip_prefix(medusa.bucket()).unwrap().display().to_string();
     let (flipped, cut, gone) = (object("-big-Data.db"), object("-big-Index.db"), object("-big-Filter.db"));
     let mut bad = std::fs::read(&flipped).unwrap();
@@ -200,21 +200,21 @@ fn verify_names_every_damaged_object() {
     let (flipped_line, cut_line) =
         (format!("  - [{}] Blob different\n", key(&flipped)), format!("  - [{}] Blob different\n", key(&cut)));
     let gone_line = format!("  - [{}] Doesn't exists\n", key(&gone));
-    let head = "Validating b1 ...\n- Completion: OK!\n- Manifest validation: Failed!\n";
+    let head = "Validating v1 ...\n- Completion: OK!\n- Manifest validation: Failed!\n";
 
-    let run = medusa.run(&["verify", "--backup-name", "b1"]);
+    let run = medusa.run(&["verify", "--backup-name", "v1"]);
     assert_fails(&run, 3, &["1 of 1 node", "damaged", &node.address, "2 problems", "\nhint: "]);
     assert!(run.stdout.starts_with(head) && run.stdout.contains(&cut_line) && run.stdout.contains(&gone_line), "{run}");
     assert_eq!(run.stdout.lines().count(), 5, "{run}");
 
-    let run = medusa.run(&["verify", "--backup-name", "b1", "--enable-md5-checks"]);
+    let run = medusa.run(&["verify", "--backup-name", "v1", "--enable-md5-checks"]);
     assert_fails(&run, 3, &["3 problems"]);
     for line in [head, &flipped_line, &cut_line, &gone_line] {
         assert!(run.stdout.contains(line), "{line:?} is not in {run}");
     }
     assert_eq!(run.stdout.lines().count(), 6, "{run}");
 
-    let run = medusa.run(&["verify", "--backup-name", "b1", "--enable-md5-checks", "--output", "json"]);
+    let run = medusa.run(&["verify", "--backup-name", "v1", "--enable-md5-checks", "--output", "json"]);
     assert_fails(&run, 3, &["3 problems"]);
     let node_report = &run.json()["nodes"][0];
     assert_eq!((&run.json()["ok"], &node_report["ok"]), (&false.into(), &false.into()));
@@ -229,10 +229,10 @@ fn verify_names_every_damaged_object() {
     assert!(tree(&medusa.bucket()) == before, "verify changed something");
 
     // The next backup needs the same files. It stores again what is missing or was changed since, and overwrites nothing.
-    backup(&medusa, "b2");
-    is_whole(&medusa, "b2");
+    backup(&medusa, "v2");
+    is_whole(&medusa, "v2");
     assert_eq!(removed(&medusa, &before), [""; 0]);
-    assert_fails(&medusa.run(&["verify", "--backup-name", "b1", "--enable-md5-checks"]), 3, &["2 problems"]);
+    assert_fails(&medusa.run(&["verify", "--backup-name", "v1", "--enable-md5-checks"]), 3, &["2 problems"]);
 }
 
 #[test]

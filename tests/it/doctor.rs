@@ -59,7 +59,7 @@ fn a_node_in_order() {
     // Other tests have snapshots on this node.
     let data = own_data(&mut medusa, node);
     medusa.set("cassandra", "config_file", &node.yaml().display().to_string());
-    medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    medusa.ok(&["backup-node", "--backup-name", "o1"]);
     medusa.set("cassandra", "config_file", &data.with_file_name("cassandra.yaml").display().to_string());
     let before = tree(&medusa.bucket());
     let run = examined(&medusa, 0);
@@ -74,7 +74,7 @@ fn a_node_in_order() {
         ("service", &["bin/stop"]),
         ("storage", &["list, read, write and delete work"]),
         ("clock", &["that of the storage"]),
-        ("last backup", &["b1, finished", "last complete one of the cluster: b1"]),
+        ("last backup", &["o1, finished", "last complete one of the cluster: o1"]),
         ("leases", &["nobody works"]),
         ("restores", &["none"]),
         ("snapshots", &["none"]),

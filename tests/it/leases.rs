@@ -26,15 +26,15 @@ fn let_go(medusa: &Medusa) {
 fn p3_a_running_backup_keeps_other_writers_of_its_node_out() {
     let node = shared_node();
     let mut medusa = medusa(node);
-    medusa.ok(&["backup-node", "--backup-name", "b0"]);
-    let child = standing_backup(&mut medusa, node, "b1");
+    medusa.ok(&["backup-node", "--backup-name", "l0"]);
+    let child = standing_backup(&mut medusa, node, "l1");
     let who = format!("process {} on ", child.id());
-    let what = format!("backs up {} (b1), since ", node.address);
+    let what = format!("backs up {} (l1), since ", node.address);
     for words in [
-        ["backup-node", "--backup-name", "b1"],
-        ["backup-node", "--backup-name", "b2"],
-        ["delete-backup", "--backup-name", "b0"],
-        ["delete-backup", "--backup-name", "b1"],
+        ["backup-node", "--backup-name", "l1"],
+        ["backup-node", "--backup-name", "l2"],
+        ["delete-backup", "--backup-name", "l0"],
+        ["delete-backup", "--backup-name", "l1"],
     ] {
         assert_fails(&medusa.run(&words), 1, &[&who, &what, "medusa leases --break"]);
     }
@@ -47,11 +47,11 @@ fn p3_a_running_backup_keeps_other_writers_of_its_node_out() {
     assert!(shown.starts_with("  node ") && line.starts_with(&begin), "{shown}");
     let document = medusa.ok(&["leases", "--output", "json"]).json();
     let lease = &document["leases"][0];
-    assert_eq!((&lease["work"], &lease["backup"], &lease["stale"]), (&"backup".into(), &"b1".into(), &false.into()));
+    assert_eq!((&lease["work"], &lease["backup"], &lease["stale"]), (&"backup".into(), &"l1".into(), &false.into()));
     let_go(&medusa);
     finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]).expect_code(0);
     assert_eq!(medusa.ok(&["leases"]).stdout, "no leases\n");
-    for name in ["b0", "b1"] {
+    for name in ["l0", "l1"] {
         medusa.ok(&["verify", "--backup-name", name, "--enable-md5-checks"]);
     }
 }
@@ -60,12 +60,12 @@ fn p3_a_running_backup_keeps_other_writers_of_its_node_out() {
 fn p2_the_lease_of_a_killed_backup_does_not_stop_the_next_one() {
     let node = shared_node();
     let mut medusa = medusa(node);
-    let mut child = standing_backup(&mut medusa, node, "b1");
+    let mut child = standing_backup(&mut medusa, node, "k1");
     child.kill().unwrap();
     child.wait().unwrap();
     let_go(&medusa);
     assert!(medusa.ok(&["leases"]).stdout.contains("stale since"));
-    let run = medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    let run = medusa.ok(&["backup-node", "--backup-name", "k1"]);
     assert!(run.stderr.contains("is stale and is taken over"), "{run}");
     assert_eq!(medusa.ok(&["leases"]).stdout, "no leases\n");
 }
@@ -74,13 +74,13 @@ fn p2_the_lease_of_a_killed_backup_does_not_stop_the_next_one() {
 fn p3_a_backup_whose_lease_was_broken_is_not_committed() {
     let node = shared_node();
     let mut medusa = medusa(node);
-    let child = standing_backup(&mut medusa, node, "b1");
+    let child = standing_backup(&mut medusa, node, "j1");
     assert_fails(&medusa.run(&["leases", "--break", "no-such-node"]), 1, &["there is no lease of no-such-node"]);
     medusa.ok(&["leases", "--break", &node.address]);
     let_go(&medusa);
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
     assert_fails(&run, 1, &["the lease of ", "was lost", "medusa leases"]);
-    assert!(!listed(&medusa)["b1"]);
-    assert!(!node.snapshots().contains("medusa-b1"));
-    medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    assert!(!listed(&medusa)["j1"]);
+    assert!(!node.snapshots().contains("medusa-j1"));
+    medusa.ok(&["backup-node", "--backup-name", "j1"]);
 }

@@ -157,17 +157,17 @@ fn terminals_get_lines_that_fit_and_programs_get_them_whole() {
 fn quiet_runs_say_how_they_ended_and_nothing_else() {
     let node = shared_node();
     let medusa = medusa(node);
-    let quiet = medusa.ok(&["backup-node", "--backup-name", "b1", "--quiet"]);
+    let quiet = medusa.ok(&["backup-node", "--backup-name", "q1", "--quiet"]);
     assert_eq!(quiet.stderr, "");
-    let begin = format!("b1 complete on {} in {}\n", node.address, medusa.bucket().display());
+    let begin = format!("q1 complete on {} in {}\n", node.address, medusa.bucket().display());
     assert!(quiet.stdout.starts_with(&begin), "{quiet}");
-    let screen = on_terminal(&medusa, &["-q", "backup-node", "--backup-name", "b2"]).expect_code(0);
+    let screen = on_terminal(&medusa, &["-q", "backup-node", "--backup-name", "q2"]).expect_code(0);
     assert!(
-        screen.stdout.contains("b2 \x1b[32mcomplete\x1b[0m on ") && !screen.stdout.contains("snapshot "),
+        screen.stdout.contains("q2 \x1b[32mcomplete\x1b[0m on ") && !screen.stdout.contains("snapshot "),
         "{screen}"
     );
     // What is wrong is said.
-    assert_fails(&medusa.run(&["-q", "status", "--backup-name", "b3"]), 1, &["there is no backup b3", "hint: "]);
+    assert_fails(&medusa.run(&["-q", "status", "--backup-name", "q3"]), 1, &["there is no backup q3", "hint: "]);
     let warned = medusa.ok(&["-q", "list-backups", "--node", "nobody"]);
     assert!(warned.stderr.contains("WARNING: there is no backup of nobody"), "{warned}");
     for words in [["-q", "-v", "list-backups"], ["-v", "list-backups", "--quiet"]] {
@@ -323,17 +323,17 @@ fn stdout_is_the_result_and_nothing_else() {
     load(&node.session(), &keyspace, 10);
     let target = medusa.folder.path().join("target");
     std::fs::create_dir(&target).unwrap();
-    let (name, table, target) = (["--backup-name", "b1"], format!("{keyspace}.t"), target.display().to_string());
+    let (name, table, target) = (["--backup-name", "r1"], format!("{keyspace}.t"), target.display().to_string());
 
-    let summary = medusa.ok(&["-vv", "backup-node", "--backup-name", "b0"]);
-    let begin = format!("b0 complete on {} in {}\n", node.address, medusa.bucket().display());
+    let summary = medusa.ok(&["-vv", "backup-node", "--backup-name", "r0"]);
+    let begin = format!("r0 complete on {} in {}\n", node.address, medusa.bucket().display());
     assert!(summary.stdout.starts_with(&begin), "{summary}");
     for part in
         [" files, ", " uploaded (", " already stored\n", "  started ", ", finished ", "every uploaded byte hashed"]
     {
         assert!(summary.stdout.contains(part), "{part:?} is not in {summary}");
     }
-    for part in ["backup b0 of ", "  snapshot ", "  compare ", "  upload ", "DEBUG: "] {
+    for part in ["backup r0 of ", "  snapshot ", "  compare ", "  upload ", "DEBUG: "] {
         assert!(summary.stderr.contains(part), "{part:?} is not in {summary}");
     }
 
@@ -357,7 +357,7 @@ fn stdout_is_the_result_and_nothing_else() {
         assert_eq!(run.stdout.lines().count(), 1, "{run}");
         assert!(run.stdout.ends_with('\n'), "{run}");
     }
-    for words in [vec!["list-backups"], vec!["config"], vec!["status", "--backup-name", "b0"]] {
+    for words in [vec!["list-backups"], vec!["config"], vec!["status", "--backup-name", "r0"]] {
         let (quiet, loud) = (medusa.ok(&words), medusa.ok(&[&["-vv"], &words[..]].concat()));
         assert_eq!(quiet.stdout, loud.stdout);
     }
@@ -370,12 +370,12 @@ fn stdout_is_the_result_and_nothing_else() {
 #[test]
 fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is() {
     let medusa = medusa(shared_node());
-    medusa.ok(&["backup-node", "--backup-name", "b1"]);
+    medusa.ok(&["backup-node", "--backup-name", "t1"]);
     for words in [
         vec!["list-backups"],
-        vec!["status", "--backup-name", "b1"],
+        vec!["status", "--backup-name", "t1"],
         vec!["config"],
-        vec!["verify", "--backup-name", "b1", "--output", "json"],
+        vec!["verify", "--backup-name", "t1", "--output", "json"],
         vec!["completions", "bash"],
         vec!["--help"],
         vec!["--version"],

@@ -17,6 +17,11 @@ fn backup(medusa: &Medusa, name: &str) {
     medusa.ok(&["backup-node", "--backup-name", name]);
 }
 
+/// Which backups are the newest is told by whole seconds.
+fn a_second_later() {
+    std::thread::sleep(std::time::Duration::from_secs(1));
+}
+
 /// Five differential backups; between them rows are added and the table is compacted.
 fn history(medusa: &Medusa, node: &Node, keyspace: &str) -> Vec<&'static str> {
     let names = vec!["one", "two", "three", "four", "five"];
@@ -27,6 +32,7 @@ fn history(medusa: &Medusa, node: &Node, keyspace: &str) -> Vec<&'static str> {
         backup(medusa, name);
         node.nodetool(&["flush", keyspace]);
         node.nodetool(&["compact", keyspace]);
+        a_second_later();
     }
     names
 }
@@ -191,17 +197,17 @@ fn p3_a_backup_that_is_not_finished_keeps_its_files() {
     let node = shared_node();
     let mut medusa = medusa(node);
     let arguments = ["purge", "--keep-last", "1"];
-    backup(&medusa, "good");
+    backup(&medusa, "whole");
     let fails = program(&medusa, "no-nodetool", "exit 1\n");
     medusa.set("cassandra", "nodetool_executable", &fails);
-    assert_fails(&medusa.run(&["backup-node", "--backup-name", "begun"]), 1, &["nodetool snapshot failed"]);
+    assert_fails(&medusa.run(&["backup-node", "--backup-name", "going"]), 1, &["nodetool snapshot failed"]);
     let before = tree(&medusa.bucket());
     let run = medusa.ok(&arguments);
-    assert!(run.stdout.contains("because begun is unfinished and may be running"), "{run}");
+    assert!(run.stdout.contains("because going is unfinished and may be running"), "{run}");
     assert_eq!(removed(&medusa, &before), [""; 0]);
     medusa.set("cassandra", "nodetool_executable", node.program("nodetool").to_str().unwrap());
-    backup(&medusa, "begun");
-    both_find_it_whole(&medusa, &["good", "begun"]);
+    backup(&medusa, "going");
+    both_find_it_whole(&medusa, &["whole", "going"]);
 }
 
 fn index(medusa: &Medusa) -> std::path::PathBuf {
@@ -226,7 +232,7 @@ fn an_index_that_was_lost_is_built_again_as_it_was() {
         medusa.peer_ok(&["backup-node", "--backup-name", "theirs-1"]);
         let fails = program(&medusa, "no-nodetool", "exit 1\n");
         medusa.set("cassandra", "nodetool_executable", &fails);
-        medusa.run(&["backup-node", "--backup-name", "half"]).expect_code(1);
+        medusa.run(&["backup-node", "--backup-name", "part"]).expect_code(1);
         medusa.set("cassandra", "nodetool_executable", node.program("nodetool").to_str().unwrap());
 
         let before = tree(&below);
@@ -272,7 +278,7 @@ fn an_index_that_was_lost_is_built_again_as_it_was() {
         // A purge of cassandra-medusa takes backups for full ones whose marker is missing, and deletes their files.
         medusa.peer_ok(&["--backup-grace-period-in-days", "0", "purge"]);
         medusa.ok(&["verify", "--backup-name", "diff-1", "--enable-md5-checks"]);
-        medusa.ok(&["delete-backup", "--backup-name", "half"]);
+        medusa.ok(&["delete-backup", "--backup-name", "part"]);
     }
 }
 

@@ -129,7 +129,7 @@ fn p7_of_a_whole_life_of_a_backup() {
     }
     let target = medusa.folder.path().join("target");
     std::fs::create_dir(&target).unwrap();
-    let (target, name) = (target.display().to_string(), ["--backup-name", "b1"]);
+    let (target, name) = (target.display().to_string(), ["--backup-name", "x1"]);
     let verbose = |words: &[&'static str]| [&["-vvv"], words].concat();
     for words in [
         verbose(&["config"]),
@@ -144,7 +144,7 @@ fn p7_of_a_whole_life_of_a_backup() {
         [&verbose(&["download", "--download-destination"])[..], &[&target], &name].concat(),
         [&verbose(&["restore-node", "--dry-run", "--output", "json"])[..], &name].concat(),
         [&verbose(&["restore-node"])[..], &name].concat(),
-        [&verbose(&["backup-node", "--output", "json", "--backup-name"])[..], &["b2"]].concat(),
+        [&verbose(&["backup-node", "--output", "json", "--backup-name"])[..], &["x2"]].concat(),
         [&verbose(&["delete-backup"])[..], &name].concat(),
     ] {
         watched(&medusa, &words).expect_code(0);
@@ -156,7 +156,7 @@ fn p7_of_a_whole_life_of_a_backup() {
     assert!(!tree(&medusa.bucket()).is_empty() && std::fs::metadata(&log).unwrap().len() > 0);
 
     medusa.env("MEDUSA_CQL_PASSWORD", &format!("{MARK}-wrong"));
-    let run = watched(&medusa, &["-vvv", "backup-node", "--backup-name", "b3"]);
+    let run = watched(&medusa, &["-vvv", "backup-node", "--backup-name", "x3"]);
     assert_fails(&run, 1, &["refused the user name and password"]);
     nothing_is_left(&medusa, &recorder);
 }
@@ -171,7 +171,7 @@ fn p7_an_interrupted_backup_leaves_no_password_file() {
     wrap_nodetool(&mut medusa, node, &format!("{}{wait}exec $REAL \"$@\"\n", recorder.script()));
     medusa.set("cassandra", "nodetool_username", "operator");
     medusa.set("cassandra", "nodetool_password", &format!("{MARK}-jmx"));
-    let child = medusa.spawn(&["-vvv", "backup-node", "--backup-name", "b1"]);
+    let child = medusa.spawn(&["-vvv", "backup-node", "--backup-name", "x1"]);
     wait_for("nodetool", || begun.exists());
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
@@ -188,7 +188,7 @@ fn p7_errors_do_not_quote_what_they_cannot_use() {
     let good = std::fs::read_to_string(medusa.ini()).unwrap();
     let ini = medusa.folder.path().join("broken.ini");
     let fails = |medusa: &Medusa, text: Option<&str>, code: i32, parts: &[&str]| {
-        let mut command = medusa.prepare(&["-vvv", "backup-node", "--backup-name", "b1"]);
+        let mut command = medusa.prepare(&["-vvv", "backup-node", "--backup-name", "x1"]);
         if let Some(text) = text {
             std::fs::write(&ini, text).unwrap();
             command.arg("--config-file").arg(&ini);

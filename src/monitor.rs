@@ -55,6 +55,11 @@ impl Counters {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes that were counted and did not arrive.
+    pub fn take_back_bytes(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub fn add_file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }

@@ -240,13 +240,17 @@ impl Storage {
             Ok::<_, TransferError>((content, digest))
         })?;
         let md5 = whole_md5(&digest);
-        let part = FilePart { file: Arc::new(file), offset: 0, length: source.size };
+        let counters = Arc::clone(&watch.counters);
+        let part = FilePart { file: Arc::new(file), offset: 0, length: source.size, counters };
         let sent = Content { file: (!is_small).then_some(part), md5, whole_md5: None };
         let mut options = PutOptions::from(PutMode::Create);
         options.attributes = remote.attributes();
         // Servers refuse to overwrite before they have read the body, and then nobody hears them.
         let put = self.put_again(key, content, options, sent, true).await;
-        watch.counters.add_bytes(digest.size);
+        // Of a file in memory, and of what need not be sent, nothing was counted on the way.
+        if is_small || put.is_err() {
+            watch.counters.add_bytes(digest.size);
+        }
         let expected = hex::encode(md5);
         self.uploaded(remote, key, digest, md5, &expected, put).await
     }
@@ -277,7 +281,8 @@ impl Storage {
             let mut parts = JoinSet::new();
             while offset < source.size || count == 0 {
                 let length = part_size.min(source.size - offset);
-                let part = FilePart { file: Arc::clone(&file), offset, length };
+                let counters = Arc::clone(&watch.counters);
+                let part = FilePart { file: Arc::clone(&file), offset, length, counters };
                 let md5 = inline(|| read_part(&part, &mut digest, watch))?;
                 of_parts.update(md5);
                 while parts.len() >= remote.parts_in_flight {
@@ -286,9 +291,7 @@ impl Storage {
                     }
                 }
                 let content = Content { file: Some(part), md5, whole_md5: None };
-                let put = upload.put_part(PutPayload::default());
-                let counters = Arc::clone(&watch.counters);
-                parts.spawn(CONTENT.scope(content, async move { put.await.inspect(|()| counters.add_bytes(length)) }));
+                parts.spawn(CONTENT.scope(content, upload.put_part(PutPayload::default())));
                 offset += length;
                 count += 1;
             }
@@ -325,6 +328,10 @@ impl Storage {
             let put = CONTENT.scope(content, upload.complete()).await;
             put.and_then(|put| remote.check_parts(&expected, &put).map(|()| put))
         };
+        if put.as_ref().is_err_and(is_conflict) {
+            // They are sent anew.
+            watch.counters.take_back_bytes(source.size);
+        }
         if put.is_err()
             && let Err(abort) = upload.abort().await
         {

@@ -10,6 +10,7 @@ use medusa::config::{Config, Overrides};
 use medusa::interrupt::Interrupt;
 use medusa::model::digest::Sha256;
 use medusa::model::names::{BackupName, Fqdn};
+use medusa::monitor::Amount;
 use medusa::storage::layout::ObjectKey;
 use medusa::storage::lease::Work;
 use medusa::storage::transfer::{NewFile, SourceFile, Watch};
@@ -211,8 +212,10 @@ mod checks {
         for size in [0, 1, MIB, MIB + 1, 5 * MIB, 20 * MIB - 1, 20 * MIB, 50 * MIB + 7] {
             let source = file(folder.path(), "source", size);
             let key = key(&format!("files/{size}"));
-            let upload = storage.upload(&source, &key, None, &watch()).await.unwrap();
+            let moved = watch();
+            let upload = storage.upload(&source, &key, None, &moved).await.unwrap();
             assert_eq!((upload.created, upload.digest.size), (Created::New, size as u64));
+            assert_eq!(moved.counters.amount(), Amount { files: 1, bytes: size as u64 });
             let content = std::fs::read(&source.path).unwrap();
             assert_eq!(upload.digest.sha256, Sha256::of(&content));
             let path = folder.path().join("target");
@@ -229,8 +232,10 @@ mod checks {
         for size in [10, 3 << 20, 21 << 20] {
             let key = key(&format!("taken/{size}"));
             storage.create(&key, Bytes::from_static(b"first")).await.unwrap();
-            let upload = storage.upload(&file(folder.path(), "f", size), &key, None, &watch()).await.unwrap();
+            let moved = watch();
+            let upload = storage.upload(&file(folder.path(), "f", size), &key, None, &moved).await.unwrap();
             assert_eq!(upload.created, Created::Taken, "{size}");
+            assert_eq!(moved.counters.amount().bytes, size as u64, "the total is reached");
             assert_eq!(storage.read(&key).await.unwrap().unwrap(), "first");
         }
     }

@@ -3,6 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use medusa::error::Told;
 use medusa::model::digest::Sha256;
+use medusa::monitor::Amount;
 use medusa::storage::uploads::Abandoned;
 use medusa::storage::{Created, Storage};
 use serde_json::json;
@@ -44,9 +45,11 @@ fn completes(request: &Request) -> bool {
 async fn round_trip(broken: &Broken, size: usize) {
     let folder = scratch("faults");
     let source = file(folder.path(), "f", size);
-    let upload = broken.storage.upload(&source, &key("f"), None, &watch()).await.unwrap();
+    let watch = watch();
+    let upload = broken.storage.upload(&source, &key("f"), None, &watch).await.unwrap();
     assert_eq!(upload.created, Created::New);
-    let found = broken.storage.digest_object(&key("f"), None, &watch()).await.unwrap();
+    assert_eq!(watch.counters.amount(), Amount { files: 1, bytes: size as u64 }, "what was sent in vain counts once");
+    let found = broken.storage.digest_object(&key("f"), None, &self::watch()).await.unwrap();
     assert_eq!(found.sha256, Sha256::of(&std::fs::read(&source.path).unwrap()));
     broken.recorder.assert_fired();
     let objects = Minio::shared().objects(&broken.bucket);

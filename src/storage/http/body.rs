@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Shared;
 use super::gate::Pass;
+use crate::monitor::Counters;
 
 /// Bytes that are read and sent at a time.
 const CHUNK: u64 = 256 << 10;
@@ -38,6 +39,8 @@ pub struct FilePart {
     pub file: Arc<fs::File>,
     pub offset: u64,
     pub length: u64,
+    /// Count what is sent of it.
+    pub counters: Arc<Counters>,
 }
 
 tokio::task_local! {
@@ -96,11 +99,12 @@ struct Waiting {
     /// Since when it is the other side's turn.
     since: Instant,
     budget: Budget,
+    counters: Option<Arc<Counters>>,
 }
 
 impl Progress {
-    pub(super) fn begin(patience: Duration) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Waiting { since: Instant::now(), budget: Budget::new(patience) })))
+    pub(super) fn begin(patience: Duration, counters: Option<Arc<Counters>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Waiting { since: Instant::now(), budget: Budget::new(patience), counters })))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -125,6 +129,17 @@ impl Progress {
         let mut waiting = self.waiting();
         waiting.budget.moved += bytes;
         waiting.since = Instant::now();
+        if let Some(counters) = &waiting.counters {
+            counters.add_bytes(bytes);
+        }
+    }
+
+    /// What was sent did not arrive, and what is still under way will not.
+    pub(super) fn was_in_vain(&self) {
+        let mut waiting = self.waiting();
+        if let Some(counters) = waiting.counters.take() {
+            counters.take_back_bytes(waiting.budget.moved);
+        }
     }
 
     /// Nothing can move before: our own limit of bytes says so.
@@ -168,7 +183,7 @@ pub(super) fn sent(
         });
         let chunk = chunk.await.map_err(std::io::Error::other)??;
         allow(wanted, &shared, &progress).await;
-        let rest = FilePart { file: part.file, offset: offset + wanted, length: part.length - wanted };
+        let rest = FilePart { offset: offset + wanted, length: part.length - wanted, ..part };
         Ok(Some((chunk, (rest, shared, progress))))
     })
 }
@@ -296,7 +311,7 @@ mod tests {
     /// Sends pieces of so many bytes, one after each pause, until the request is given up.
     async fn given_up(bytes: u64, pause: Duration) -> (String, Duration) {
         let begin = Instant::now();
-        let progress = Progress::begin(PATIENCE);
+        let progress = Progress::begin(PATIENCE, None);
         let sending = async {
             loop {
                 progress.asked();
@@ -328,7 +343,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn our_own_limit_and_our_own_disk_take_no_time_of_it() {
-        let progress = Progress::begin(PATIENCE);
+        let progress = Progress::begin(PATIENCE, None);
         for _ in 0..100 {
             progress.asked();
             let held = Instant::now() + 10 * PATIENCE;

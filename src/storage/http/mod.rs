@@ -164,37 +164,41 @@ impl HttpService for Service {
         let uploads = request.method() == Method::PUT;
         let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
         shared.prepare(&mut request, content.as_ref()).await?;
-        let is_streamed = content.as_ref().is_some_and(|content| content.file.is_some());
-        let pass = shared.gate.pass(is_streamed || request.method() == Method::GET).await;
+        let streamed = content.as_ref().and_then(|content| content.file.as_ref());
+        let pass = shared.gate.pass(streamed.is_some() || request.method() == Method::GET).await;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let query = request.uri().query().unwrap_or_default().to_owned();
         shared.begun.get_or_init(Instant::now);
         let begin = Instant::now();
-        let (answered, size) = loop {
-            let progress = Progress::begin(shared.patience);
+        let (answered, size, progress) = loop {
+            let progress = Progress::begin(shared.patience, streamed.map(|part| Arc::clone(&part.counters)));
             let (sent, size) = shared.request(request.clone(), content.as_ref(), &progress).await?;
             match shared.execute(sent, &progress).await {
                 Err(error) if shared.may_come_up(&error) => tokio::time::sleep(BETWEEN_CONNECTIONS).await,
-                answered => break (answered, size),
+                answered => break (answered, size, progress),
             }
         };
         let took = begin.elapsed();
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
+                progress.was_in_vain();
                 tracing::debug!(target: "medusa::http", "{method} {path} failed after {took:.1?}: {error}");
                 return Err(error);
             }
         };
         shared.connected.store(true, Ordering::Relaxed);
         let status = answer.status();
+        if !status.is_success() {
+            progress.was_in_vain();
+        }
         tracing::trace!(target: "medusa::http", "{method} {path} {size} bytes: {status} after {took:.1?}");
         shared.adapt(status, answer.headers());
         if headers::must_be_read(&method, status) {
             return shared.judge(&method, answer).await;
         }
         if let Some(content) = content.filter(|_| status.is_success()) {
-            shared.compare(answer.headers(), content.md5, &query)?;
+            shared.compare(answer.headers(), content.md5, &query).inspect_err(|_| progress.was_in_vain())?;
         }
         let refusal = headers::refusal(&method, status, answer.headers(), chrono::Utc::now());
         if (status.is_redirection() || status == StatusCode::NOT_FOUND)

@@ -71,11 +71,13 @@ impl Storing<'_> {
     /// The backup of this name, if there is one. Refuses a name that Medusa would confuse with another one.
     pub async fn begun(&self) -> anyhow::Result<Option<NodeBackup>> {
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
+        // First: it says of a bucket that it is there, and what is absent need not be asked for twice then.
+        let folders = storage.folders(&storage.layout().node(fqdn)).await?;
         let earlier = self.earlier().await?;
         if earlier.as_ref().is_some_and(|backup| backup.finished.is_some()) {
             return Ok(earlier);
         }
-        for folder in storage.folders(&storage.layout().node(fqdn)).await? {
+        for folder in folders {
             let Some(other) = storage.layout().backup_folder(fqdn, &folder) else { continue };
             if other != *name && name.as_str().starts_with(other.as_str()) {
                 tracing::warn!("cassandra-medusa would delete {name} together with {other}, whose name begins it");
@@ -425,15 +427,13 @@ impl Storing<'_> {
     /// `None` where it cannot be used.
     async fn add_manifest(&self, stored: &mut StoredFiles, name: &BackupName) -> anyhow::Result<Option<bool>> {
         let (storage, fqdn) = (&self.context.storage, &self.context.fqdn);
-        let key = storage.layout().meta(fqdn, name, Meta::Manifest);
-        let Some(meta) = storage.head(&key).await? else { return Ok(None) };
-        match storage.manifest(fqdn, name).await {
-            Ok(Some(manifest)) => {
+        match storage.dated_manifest(fqdn, name).await {
+            Ok(Some((manifest, written))) => {
                 let pool = storage.layout().pool(fqdn, self.pool());
                 let in_pool = |path: &str| path.strip_prefix(pool.as_ref()).is_some_and(|rest| rest.starts_with('/'));
                 let ours = manifest.objects().all(|object| object.sha256.is_some())
                     && manifest.objects().any(|object| in_pool(&object.path));
-                stored.add_manifest(manifest, meta.last_modified);
+                stored.add_manifest(manifest, written);
                 Ok(Some(ours))
             }
             Ok(None) => Ok(None),

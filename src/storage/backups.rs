@@ -156,14 +156,21 @@ impl Storage {
 
     /// The manifest of a finished node backup. `None`: proven absent.
     pub async fn manifest(&self, fqdn: &Fqdn, name: &BackupName) -> anyhow::Result<Option<Manifest>> {
+        Ok(self.dated_manifest(fqdn, name).await?.map(|(manifest, _)| manifest))
+    }
+
+    /// The same, with the time at which it was written.
+    pub async fn dated_manifest(
+        &self,
+        fqdn: &Fqdn,
+        name: &BackupName,
+    ) -> anyhow::Result<Option<(Manifest, DateTime<Utc>)>> {
         let key = self.layout().meta(fqdn, name, Meta::Manifest);
-        let Some(bytes) = self.read(&key).await? else { return Ok(None) };
+        let Some((meta, bytes)) = self.read_with_meta(&key).await? else { return Ok(None) };
         let (storage, fqdn, name) = (self.clone(), fqdn.clone(), name.clone());
         // Parsing takes a while for a node with many files.
-        tokio::task::spawn_blocking(move || storage.parse_manifest(&fqdn, &name, &bytes))
-            .await?
-            .map(Some)
-            .map_err(Into::into)
+        let parsed = tokio::task::spawn_blocking(move || storage.parse_manifest(&fqdn, &name, &bytes)).await?;
+        Ok(Some((parsed?, meta.last_modified)))
     }
 
     /// Reads a manifest of a node. One that names an object outside of the node's folder is refused as a whole: nothing that is

@@ -377,8 +377,7 @@ impl Storage {
     /// The same without writing anything: only one whose holder is known to be gone is called stale.
     pub async fn look_at_lease(&self, fqdn: &Fqdn) -> anyhow::Result<Option<Found>> {
         let key = self.layout().lease(fqdn);
-        let Some(meta) = self.head(&key).await? else { return Ok(None) };
-        let Some(content) = self.read(&key).await? else { return Ok(None) };
+        let Some((meta, content)) = self.read_with_meta(&key).await? else { return Ok(None) };
         let terms = serde_json::from_slice::<Terms>(&content).ok().filter(|terms| terms.version == Terms::VERSION);
         let mut found = Found {
             fqdn: fqdn.clone(),

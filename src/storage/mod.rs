@@ -121,7 +121,15 @@ impl Storage {
 
     /// The whole object. `None`: proven absent.
     pub async fn read(&self, key: &ObjectKey) -> Result<Option<Bytes>> {
-        let read = async { self.store.get(key.path()).await?.bytes().await };
+        Ok(self.read_with_meta(key).await?.map(|(_, content)| content))
+    }
+
+    /// The same, with the object's facts.
+    pub async fn read_with_meta(&self, key: &ObjectKey) -> Result<Option<(ObjectMeta, Bytes)>> {
+        let read = async {
+            let got = self.store.get(key.path()).await?;
+            Ok((got.meta.clone(), got.bytes().await?))
+        };
         absent_is_none(read.await).map_err(self.error("read", key.path()))
     }
 
@@ -190,8 +198,11 @@ impl Storage {
 
     /// The folders directly below a prefix.
     pub async fn folders(&self, prefix: &Path) -> Result<Vec<Path>> {
-        let listed = self.store.list_with_delimiter(Some(prefix)).await;
-        Ok(listed.map_err(self.error("list", prefix))?.common_prefixes)
+        let listed = self.store.list_with_delimiter(Some(prefix)).await.map_err(self.error("list", prefix))?;
+        if let Some(remote) = &self.remote {
+            remote.bucket_is_there();
+        }
+        Ok(listed.common_prefixes)
     }
 
     /// Deletes objects; those that are already gone are no error. Returns how many keys were handled.

@@ -48,16 +48,29 @@ impl std::iter::Sum<u64> for Amount {
 pub struct Counters {
     files: AtomicU64,
     bytes: AtomicU64,
+    /// These count the same bytes.
+    whole: Option<Arc<Self>>,
 }
 
 impl Counters {
+    /// Counts a part of a transfer that may be in vain.
+    pub fn part_of(whole: &Arc<Self>) -> Self {
+        Self { whole: Some(Arc::clone(whole)), ..Self::default() }
+    }
+
     pub fn add_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add_bytes(bytes);
+        }
     }
 
     /// Bytes that were counted and did not arrive.
     pub fn take_back_bytes(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.take_back_bytes(bytes);
+        }
     }
 
     pub fn add_file(&self) {

@@ -278,7 +278,7 @@ impl<'a> NodeBackupRun<'a> {
         let snapshot = Snapshot::of(&tag, &self.data_directories());
         if !snapshot.exists()? {
             let hint = if self.options.use_existing_snapshot {
-                format!("--use-existing-snapshot needs one: nodetool snapshot -t {tag}")
+                format!("--use-existing-snapshot needs one: nodetool flush && nodetool snapshot -t {tag}")
             } else {
                 "somebody has cleared it; backup-cluster, run again, takes a new one".to_owned()
             };
@@ -370,7 +370,7 @@ impl<'a> NodeBackupRun<'a> {
         snapshot: &Snapshot,
     ) -> Result<(Vec<LiveTable>, Option<Schema>), Untaken> {
         let prepared = async {
-            self.context.interrupt.check()?;
+            self.context.interrupt.or_failure(self.nodetool.flush()).await?;
             let first = Self::schema_since(cql, first).await?;
             Ok((required_tables(cql).await?, first))
         };

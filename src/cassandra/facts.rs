@@ -1,7 +1,7 @@
 //! What Cassandra says about itself, asked once and then plain data.
 
 use futures::StreamExt as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub struct ClusterFacts {
     pub tokenmap: Tokenmap,
     /// How the local node is called in the token map.
     pub own_name: String,
+    /// By which Cassandra tells nodes from one another, whatever they are called: its Host ID.
+    pub id: Uuid,
     /// Nodes of all datacenters.
     pub ring_size: usize,
     pub schema_version: Uuid,
@@ -73,15 +75,16 @@ const LOOKUPS: usize = 16;
 /// The oldest release that describes its own schema.
 const OLDEST: (u32, &str) = (4, "4.0");
 
-type LocalRow = (String, Option<String>, Option<String>, String, Uuid, Vec<String>);
+type LocalRow = (String, Option<String>, Option<String>, String, Uuid, Vec<String>, Uuid);
 type PeerRow = (IpAddr, Option<IpAddr>, Option<String>, Option<String>, Option<Vec<String>>);
 
 impl ClusterFacts {
     pub async fn gather(cql: &Cql, resolver: &Resolver) -> Result<Self, Failure> {
         let local: Vec<LocalRow> = cql
-            .rows("SELECT cluster_name, data_center, rack, release_version, schema_version, tokens FROM system.local")
+            .rows("SELECT cluster_name, data_center, rack, release_version, schema_version, tokens, host_id FROM system.local")
             .await?;
-        let Some((cluster_name, dc, rack, release_version, schema_version, tokens)) = local.into_iter().next() else {
+        let Some((cluster_name, dc, rack, release_version, schema_version, tokens, id)) = local.into_iter().next()
+        else {
             return Err(Failure::failed(format!("system.local is empty on {}", cql.address())));
         };
         let major = release_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -122,6 +125,7 @@ impl ClusterFacts {
             tokens: Tokens(tokens),
             tokenmap,
             own_name: resolver.name_of(own_address).await,
+            id,
             ring_size,
             schema_version,
             tables: live_tables(cql).await?,
@@ -146,6 +150,29 @@ pub struct RingNode {
     pub dc: Option<String>,
 }
 
+/// Another node that owns tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// As [`RingNode::host`].
+    pub host: String,
+    /// As [`ClusterFacts::id`].
+    pub id: Uuid,
+}
+
+/// The nodes that the local node knows of as owners of some of these tokens, without itself. Those that are down count.
+pub async fn owners(cql: &Cql, resolver: &Resolver, tokens: &[String]) -> Result<Vec<Owner>, Failure> {
+    type Row = (IpAddr, Option<IpAddr>, Option<Uuid>, Option<Vec<String>>);
+    let wanted: HashSet<_> = tokens.iter().collect();
+    let peers: Vec<Row> = cql.rows("SELECT peer, native_address, host_id, tokens FROM system.peers_v2").await?;
+    let mut owners = Vec::new();
+    for (peer, native, id, tokens) in peers {
+        if let Some(id) = id.filter(|_| tokens.iter().flatten().any(|token| wanted.contains(token))) {
+            owners.push(Owner { host: resolver.name_of(native.unwrap_or(peer)).await, id });
+        }
+    }
+    Ok(owners)
+}
+
 /// All nodes that the local node knows of, itself first. Those that are down count.
 pub async fn ring(cql: &Cql, resolver: &Resolver) -> Result<Vec<RingNode>, Failure> {
     type Row = (Option<IpAddr>, Option<IpAddr>, Option<IpAddr>, Option<Vec<String>>, Option<String>, Option<String>);
@@ -157,18 +184,17 @@ pub async fn ring(cql: &Cql, resolver: &Resolver) -> Result<Vec<RingNode>, Failu
         row.2 = Some(cql.address().ip());
     }
     rows.extend(cql.rows::<Row>(peers).await?);
-    let mut ring = Vec::new();
-    for (address, other, native, tokens, rack, dc) in rows {
-        let mut names = BTreeSet::new();
-        for address in [address, other, native].into_iter().flatten() {
-            names.insert(address.to_string());
-            names.insert(resolver.name_of(address).await);
-        }
-        let Some(reached) = native.or(address) else { continue };
-        let (host, tokens) = (resolver.name_of(reached).await, Tokens(tokens.unwrap_or_default()));
-        ring.push(RingNode { host, names, tokens, rack, dc });
-    }
-    Ok(ring)
+    let addresses: BTreeSet<_> = rows.iter().flat_map(|row| [row.0, row.1, row.2]).flatten().collect();
+    let look_up = async |address| (address, resolver.name_of(address).await);
+    let called: HashMap<_, _> = futures::stream::iter(addresses).map(look_up).buffer_unordered(LOOKUPS).collect().await;
+    let node = |(address, other, native, tokens, rack, dc): Row| {
+        let addresses = [address, other, native].into_iter().flatten();
+        let names =
+            addresses.flat_map(|address| called.get(&address).cloned().into_iter().chain([address.to_string()]));
+        let (host, names) = (called.get(&native.or(address)?)?.clone(), names.collect());
+        Some(RingNode { host, names, tokens: Tokens(tokens.unwrap_or_default()), rack, dc })
+    };
+    Ok(rows.into_iter().filter_map(node).collect())
 }
 
 /// The datacenters of the ring.

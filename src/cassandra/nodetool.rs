@@ -4,6 +4,7 @@
 //! file with a lock that it inherits: whoever needs to be alone with a snapshot waits for that lock. Each tag has its own, so
 //! that backups of other names go on beside it.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, ensure};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::fcntl::OFlag;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::config;
 use crate::error::Failure;
@@ -153,18 +155,35 @@ impl Nodetool {
         run.and_then(|outcome| outcome.successful(&self.program)).map_err(|error| failure(words, error))
     }
 
+    /// Nothing is left behind by what it does, so nobody must wait for it who has given up.
+    async fn ask(&self, word: &str, deadline: Duration) -> Result<String, Failure> {
+        let run = self.invocation(&[word]).bound().run_successfully(deadline).await;
+        run.map_err(|error| failure(&[word], error))
+    }
+
     /// The release of the node that it talks to.
     pub async fn release(&self) -> Result<String, Failure> {
-        // It changes nothing, so nobody must wait for it who has given up.
-        let question = ["version"];
-        let run = self.invocation(&question).bound().run_successfully(self.timeout).await;
-        let said = run.map_err(|error| failure(&question, error))?;
+        let said = self.ask("version", self.timeout).await?;
         let release = said.lines().find_map(|line| line.strip_prefix("ReleaseVersion:"));
         let odd = || Failure::failed(format!("nodetool version gave an unexpected answer: {}", said.trim()));
         release.map(|release| release.trim().to_owned()).ok_or_else(odd)
     }
 
-    /// Takes a snapshot of all keyspaces; flushes first.
+    /// The nodes of the ring that this one finds up, by their Host ID.
+    pub async fn live_nodes(&self) -> Result<HashSet<Uuid>, Failure> {
+        Ok(live_nodes(&self.ask("status", self.timeout).await?))
+    }
+
+    /// Writes everything that was acknowledged before into `SSTables`.
+    ///
+    /// A snapshot flushes, too, but only what is in the newest memtable (`ColumnFamilyStore.snapshot`): where a flush is under
+    /// way and nothing was written since, it does not wait, and the rows that are being written out are not in it. This one
+    /// waits for flushes that others began.
+    pub async fn flush(&self) -> Result<(), Failure> {
+        self.ask("flush", self.snapshot_timeout).await.map(drop)
+    }
+
+    /// Takes a snapshot of all keyspaces.
     pub async fn snapshot(&self, tag: &str) -> Result<(), Failure> {
         self.call(&["snapshot", "-t", tag], self.snapshot_timeout).await.map(drop)
     }
@@ -177,6 +196,13 @@ impl Nodetool {
     pub async fn drain(&self) -> Result<(), Failure> {
         self.call(&["drain"], self.snapshot_timeout).await.map(drop)
     }
+}
+
+/// `UN  10.0.0.1  104.4 KiB  16  66.7%  7b4f0c5e-…  rack1`: up, and normal, joining, leaving or moving.
+fn live_nodes(status: &str) -> HashSet<Uuid> {
+    let is_up = |line: &&str| ["UN ", "UJ ", "UL ", "UM "].iter().any(|state| line.starts_with(state));
+    let id = |line: &str| line.split_whitespace().find_map(|word| Uuid::try_parse(word).ok());
+    status.lines().filter(is_up).filter_map(id).collect()
 }
 
 /// Whether a nodetool was given up because it took too long.
@@ -243,6 +269,17 @@ mod tests {
         drop(lock);
         assert!(!path.exists());
         assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn nodes_that_are_up_are_told_by_their_host_id() {
+        let status = "Datacenter: dc1\n===============\nStatus=Up/Down\n|/ State=Normal/Leaving/Joining/Moving\n\
+            --  Address     Load        Tokens  Owns (effective)  Host ID                               Rack \n\
+            UN  127.0.0.1   104.4 KiB   16      66.7%             00000000-0000-0000-0000-000000000001  rack1\n\
+            DN  10.0.0.2    ?           16      66.7%             00000000-0000-0000-0000-000000000002  rack1\n\
+            UL  2001:db8::3 1.02 MiB    16      66.7%             00000000-0000-0000-0000-000000000003  rack1\n\n\
+            Note: Non-system keyspaces don't have the same replication settings\n";
+        assert_eq!(live_nodes(status), HashSet::from([1, 3].map(Uuid::from_u128)));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! touched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -13,9 +12,10 @@ use super::fit::Statements;
 use super::journal::is_left_alone;
 use super::place::{Placement, check_space, directories};
 use super::plan::{Mode, PlannedTable, RestorePlan};
-use crate::cassandra::facts::{self, ClusterFacts, RingNode, Schema};
+use crate::cassandra::facts::{self, ClusterFacts, Owner, Schema};
 use crate::cassandra::naming::first_address;
-use crate::cassandra::service::{self, Service};
+use crate::cassandra::nodetool::Nodetool;
+use crate::cassandra::service::Service;
 use crate::cassandra::yaml::{CassandraYaml, TokenEdit};
 use crate::context::Context;
 use crate::error::{Failure, one_line};
@@ -33,8 +33,6 @@ use crate::storage::layout::{Meta, Pool};
 struct Live {
     facts: ClusterFacts,
     schema: Schema,
-    /// All nodes of all datacenters, this one first, where tokens are taken over; empty otherwise.
-    ring: Vec<RingNode>,
 }
 
 /// What storage says about the backup.
@@ -46,12 +44,13 @@ pub(super) struct Backup {
     pub(super) schema_internals: Option<String>,
 }
 
-/// Makes the plan.
+/// Makes the plan. `asks`: whether other nodes may own the tokens. Without it the coordinator of a restore of the cluster has asked.
 pub async fn plan(
     context: &Context,
     options: &RestoreOptions,
     yaml: &CassandraYaml,
     service: &Service<'_>,
+    asks: bool,
 ) -> anyhow::Result<RestorePlan> {
     let backup = read_backup(context, &options.name).await?;
     options.selection.check(&backup.manifest)?;
@@ -62,11 +61,19 @@ pub async fn plan(
     let live = ask_cassandra(context, options, yaml, service, &mut notes).await?;
     check_identity(context, options, yaml, &backup, live.as_ref(), &mut notes).await?;
     let tokens = takes_over(options).then(|| own_tokens(context, &backup)).transpose()?;
-    let owners =
-        tokens.as_ref().zip(live.as_ref()).map(|(tokens, live)| owners(tokens, live, yaml)).unwrap_or_default();
-    // The coordinator of a cluster's restore knows whether the owners get other tokens themselves.
-    if let (Some(owner), None) = (owners.first(), &options.run) {
-        return Err(token_owner(&context.fqdn, owner).into());
+    let owners = match (&tokens, &live) {
+        (Some(tokens), Some(_)) if asks => live_owners(context, yaml, &tokens.0).await?,
+        (Some(_), None) if asks => {
+            notes.push(
+                "whether a node that is up owns the tokens was not looked at: Cassandra must answer here".to_owned(),
+            );
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
+    // The coordinator of a restore of the cluster knows whether the owners get other tokens themselves.
+    if options.run.is_none() {
+        refuse_owners(&context.fqdn, &owners)?;
     }
     check_version(&backup, live.as_ref(), options)?;
     check_objects(context, &options.name, options.selection.is_all(), &sections).await?;
@@ -83,6 +90,7 @@ pub async fn plan(
         emptied: emptied(options, yaml, &mut notes),
         drain: must_drain(options, yaml, service)?,
         tokens: tokens.map(|tokens| TokenEdit { tokens: tokens.0 }),
+        id: live.as_ref().map(|live| live.facts.id),
         owners,
         stop_command: service.stop_command(),
         start_command: service.start_command(),
@@ -209,8 +217,7 @@ async fn ask_cassandra(
         let cql = context.cql(yaml).await?;
         let facts = ClusterFacts::gather(&cql, &context.resolver).await?;
         let schema = facts::schema(&cql).await?;
-        let ring = if takes_over(options) { facts::ring(&cql, &context.resolver).await? } else { Vec::new() };
-        anyhow::Ok(Live { facts, schema, ring })
+        anyhow::Ok(Live { facts, schema })
     };
     let needed = !options.selection.includes_system();
     if !service.is_up() {
@@ -284,27 +291,39 @@ async fn check_identity(
 }
 
 /// Other nodes of the ring that own some of the tokens and are up.
-fn owners(tokens: &Tokens, live: &Live, yaml: &CassandraYaml) -> Vec<String> {
-    let wanted: HashSet<_> = tokens.0.iter().collect();
-    // The node itself comes first.
-    let owners = live.ring.iter().skip(1).filter(|node| node.tokens.0.iter().any(|token| wanted.contains(token)));
-    // By address: a name that does not resolve here is no sign that the node is down.
-    let is_up = |node: &&RingNode| {
-        let ports = [yaml.native_port, yaml.storage_port];
-        let mut addresses = node.names.iter().filter_map(|name| name.parse::<IpAddr>().ok());
-        addresses.any(|address| ports.iter().any(|port| service::is_open((address, *port).into())))
-    };
-    owners.filter(is_up).map(|node| node.host.clone()).collect()
+async fn live_owners(context: &Context, yaml: &CassandraYaml, tokens: &[String]) -> anyhow::Result<Vec<Owner>> {
+    let cql = context.cql(yaml).await?;
+    let mut owners = facts::owners(&cql, &context.resolver, tokens).await?;
+    let Some(first) = owners.first() else { return Ok(owners) };
+    // Which addresses a node has, and through which of them it is reached, Cassandra knows best.
+    let live = async { Nodetool::new(&context.config.cassandra)?.live_nodes().await };
+    let live = live.await.map_err(|error| {
+        let host = &first.host;
+        Failure::failed(format!("it cannot be told whether {host} is up, which owns tokens of {}", context.fqdn))
+            .cause(anyhow::Error::from(error))
+            .hint("nodetool status must work on this node; if that node is gone for good, stop Cassandra here first")
+    })?;
+    owners.retain(|owner| live.contains(&owner.id));
+    Ok(owners)
+}
+
+/// The same once more, right before Cassandra is stopped: staging may take hours, and nodes come back.
+///
+/// # Errors
+/// A node that is up owns some of the tokens.
+pub async fn check_owners(context: &Context, yaml: &CassandraYaml, tokens: &[String]) -> anyhow::Result<()> {
+    Ok(refuse_owners(&context.fqdn, &live_owners(context, yaml, tokens).await?)?)
 }
 
 /// Cassandra would let the node that starts last have the tokens, and the rows of the other one could not be read any more.
-fn token_owner(source: &Fqdn, owner: &str) -> Failure {
-    Failure::failed(format!("the tokens of {source} are owned by {owner}, which is up in the ring of this node")).hint(
+fn refuse_owners(source: &Fqdn, owners: &[Owner]) -> Result<(), Failure> {
+    let Some(Owner { host, .. }) = owners.first() else { return Ok(()) };
+    Err(Failure::failed(format!("the tokens of {source} are owned by {host}, which is up in the ring of this node")).hint(
         format!(
-            "two nodes of a ring cannot own the same tokens: stop {owner} for good first, restore it in place, or use \
-             --use-sstableloader"
+            "two nodes of a ring cannot own the same tokens: stop {host} for good first, restore it in place, give both their \
+             parts with restore-cluster --host-list, or use --use-sstableloader"
         ),
-    )
+    ))
 }
 
 /// Names under which this node may be known without being told so.

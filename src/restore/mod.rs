@@ -279,7 +279,7 @@ pub async fn dry_run(context: &Context, options: &RestoreOptions) -> anyhow::Res
         }
     }
     let service = Service::new(&context.config, &yaml)?;
-    let mut plan = make_plan(context, options, &yaml, &service).await?;
+    let mut plan = make_plan(context, options, &yaml, &service, true).await?;
     plan.notes.extend(notes);
     Ok(DryRun::Plan(Box::new(plan), progress))
 }
@@ -290,8 +290,9 @@ async fn make_plan(
     options: &RestoreOptions,
     yaml: &CassandraYaml,
     service: &Service<'_>,
+    asks: bool,
 ) -> anyhow::Result<RestorePlan> {
-    let plan = gather::plan(context, options, yaml, service).await?;
+    let plan = gather::plan(context, options, yaml, service, asks).await?;
     place::check_renames(&plan.directories, plan.tables.iter().map(|table| &table.target).chain(&plan.set_aside))?;
     Ok(plan)
 }
@@ -338,7 +339,8 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
         }
         Restored::forget(&folder)?;
     }
-    let plan = context.interrupt.or(make_plan(context, options, &yaml, &service)).await?;
+    let is_alone = options.run.is_none();
+    let plan = context.interrupt.or(make_plan(context, options, &yaml, &service, is_alone)).await?;
     let (all, local) = plan.amounts();
     monitor.step(
         "plan",
@@ -378,6 +380,9 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
             Ok(ended(&staged, State::Stopped, plan.tables.len(), None))
         }
         Extent::Whole | Extent::Undo => {
+            if let Some(edit) = plan.tokens.as_ref().filter(|_| is_alone && service.is_up()) {
+                context.interrupt.or(gather::check_owners(context, &yaml, &edit.tokens)).await?;
+            }
             let down = swap.make(&plan, &folder, &mut journal, &options.seeds).await?;
             finish(context, options, ended(&staged, State::Restored, plan.tables.len(), Some(down))).await
         }

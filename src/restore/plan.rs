@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::journal::FOLDER;
+use crate::cassandra::facts::Owner;
 use crate::cassandra::yaml::TokenEdit;
 use crate::model::look::Look;
 use crate::model::manifest::Object;
@@ -83,8 +85,10 @@ pub struct RestorePlan {
     /// Flush everything first: other tables must not lose what is in the commit log only.
     pub drain: bool,
     pub tokens: Option<TokenEdit>,
-    /// Other nodes of the ring that own some of these tokens and are up.
-    pub owners: Vec<String>,
+    /// Other nodes of the ring that own some of these tokens and are up. Only looked at in a restore of its own and in a dry run.
+    pub owners: Vec<Owner>,
+    /// Host ID of the node that answers here.
+    pub id: Option<Uuid>,
     pub stop_command: String,
     pub start_command: String,
     pub endpoint: String,
@@ -184,6 +188,7 @@ impl RestorePlan {
                 "bytes": table.files.iter().map(|file| file.object.size).sum::<u64>(),
             })
         };
+        let owner = |owner: &Owner| json!({ "host": owner.host, "host_id": owner.id.to_string() });
         let directory = |directory: &Directory| json!({ "path": directory.data, "needed_bytes": directory.needed, "free_bytes": directory.free });
         json!({
             "version": 1,
@@ -202,7 +207,8 @@ impl RestorePlan {
             "directories": self.directories.iter().map(directory).collect::<Vec<_>>(),
             "statements": self.statements,
             "tokens": self.tokens.as_ref().map(|edit| &edit.tokens),
-            "owners": self.owners,
+            "owners": self.owners.iter().map(owner).collect::<Vec<_>>(),
+            "host_id": self.id.as_ref().map(Uuid::to_string),
             "drain": self.drain,
             "cassandra": self.cassandra,
             "notes": self.notes,

@@ -34,6 +34,7 @@ use super::uploads::{Abandoned, Uploads};
 use super::{Created, Storage, absent_is_none};
 use crate::explain;
 use crate::model::digest::{ContentDigest, DigestStream, part_size};
+use crate::monitor::Counters;
 
 /// Azure takes more in one request, but then begins anew after a failure.
 const LARGEST_BLOB: u64 = 256 << 20;
@@ -199,7 +200,13 @@ impl Storage {
             Way::Parts(size) => {
                 let mut attempts = 0;
                 loop {
-                    match self.upload_parts(remote, source, key, crc32, watch, size).await {
+                    let counters = Arc::new(Counters::part_of(&watch.counters));
+                    let attempt = Watch { counters: Arc::clone(&counters), interrupt: watch.interrupt.clone() };
+                    let upload = self.upload_parts(remote, source, key, crc32, &attempt, size).await;
+                    if upload.is_err() {
+                        counters.take_back_bytes(counters.amount().bytes);
+                    }
+                    match upload {
                         Err(TransferError::Storage(error)) if is_conflict(&error.source) && attempts < ATTEMPTS => {
                             attempts += 1;
                             tokio::time::sleep(PAUSE * attempts).await;
@@ -248,11 +255,10 @@ impl Storage {
         // Servers refuse to overwrite before they have read the body, and then nobody hears them.
         let put = self.put_again(key, content, options, sent, true).await;
         // Of a file in memory, and of what need not be sent, nothing was counted on the way.
-        if is_small || put.is_err() {
-            watch.counters.add_bytes(digest.size);
-        }
-        let expected = hex::encode(md5);
-        self.uploaded(remote, key, digest, md5, &expected, put).await
+        let uncounted = if is_small || put.is_err() { digest.size } else { 0 };
+        let upload = self.uploaded(remote, key, digest, md5, &hex::encode(md5), put).await?;
+        watch.counters.add_bytes(uncounted);
+        Ok(upload)
     }
 
     async fn upload_parts(
@@ -328,10 +334,6 @@ impl Storage {
             let put = CONTENT.scope(content, upload.complete()).await;
             put.and_then(|put| remote.check_parts(&expected, &put).map(|()| put))
         };
-        if put.as_ref().is_err_and(is_conflict) {
-            // They are sent anew.
-            watch.counters.take_back_bytes(source.size);
-        }
         if put.is_err()
             && let Err(abort) = upload.abort().await
         {

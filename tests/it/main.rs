@@ -36,6 +36,7 @@ mod docs;
 mod doctor;
 mod fixtures;
 mod fleet;
+mod flush;
 mod hooks;
 mod house;
 mod init;

@@ -233,5 +233,5 @@ fn deadlines(config: &Config) -> (Duration, Duration) {
     let (cassandra, hooks) = (&config.cassandra, &config.hooks);
     let clearing = 2 * (cassandra.nodetool_timeout + config.storage.object_store.read_timeout);
     let hook = if hooks.before_backup.is_empty() { Duration::ZERO } else { hooks.timeout };
-    (cassandra.snapshot_timeout + 4 * cassandra.cql_timeout + hook + clearing, clearing)
+    (2 * cassandra.snapshot_timeout + 4 * cassandra.cql_timeout + hook + clearing, clearing)
 }

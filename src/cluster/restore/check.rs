@@ -30,7 +30,9 @@ pub struct Check {
     pub statements: Vec<String>,
     pub notes: Vec<String>,
     /// Other nodes of its ring that own the tokens that it would get, and are up.
-    pub owners: Vec<String>,
+    pub owners: Vec<NodeOwner>,
+    /// Of the node that answers there, by which others are told from it.
+    pub host_id: Option<String>,
     /// Whether it is a seed by its own cassandra.yaml.
     pub is_seed: bool,
     /// The release of Cassandra that answers there.
@@ -80,6 +82,7 @@ impl Check {
             statements: plan.statements.into_iter().chain(changes).collect(),
             notes: plan.notes.into_iter().chain(after).collect(),
             owners: plan.owners,
+            host_id: plan.host_id,
             is_seed: plan.seed,
             cassandra: plan.cassandra,
             phase: plan.progress.phase,
@@ -99,7 +102,8 @@ struct NodePlan {
     directories: Vec<NodeDirectory>,
     statements: Vec<String>,
     notes: Vec<String>,
-    owners: Vec<String>,
+    owners: Vec<NodeOwner>,
+    host_id: Option<String>,
     progress: NodeProgress,
     seed: bool,
     cassandra: Option<String>,
@@ -108,6 +112,13 @@ struct NodePlan {
     drop: Vec<NodeStep>,
     create: Vec<NodeStep>,
     create_after: Vec<NodeStep>,
+}
+
+/// A node that owns tokens and is up.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeOwner {
+    pub host: String,
+    pub host_id: String,
 }
 
 #[derive(Debug, Deserialize)]

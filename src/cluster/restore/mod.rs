@@ -215,7 +215,7 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
     }
     let checks = check::all(context, options, ssh, &mapping).await?;
     targets::check_version(context, options, &mapping, &checks).await?;
-    targets::check_owners(context, &mapping, &checks).await?;
+    targets::check_owners(&mapping, &checks)?;
     if is_whole && mapping.method == Method::Remote && !options.keep_auth {
         notes.push(
             "roles and passwords of the targets are replaced by those of the backup (--keep-auth keeps them)"

@@ -110,25 +110,18 @@ pub async fn check_version(
 ///
 /// # Errors
 /// A node that stays as it is owns the tokens that a target would get.
-pub async fn check_owners(context: &Context, mapping: &Mapping, checks: &[Check]) -> anyhow::Result<()> {
-    if checks.iter().all(|check| check.owners.is_empty()) {
-        return Ok(());
-    }
-    let mut targets = BTreeSet::new();
-    for given in &mapping.assignments {
-        targets.extend(folders_of(&context.resolver, &given.target).await);
-    }
+pub fn check_owners(mapping: &Mapping, checks: &[Check]) -> Result<(), Failure> {
+    let targets: BTreeSet<_> = checks.iter().filter_map(|check| check.host_id.as_ref()).collect();
     for (given, check) in mapping.assignments.iter().zip(checks) {
-        if let Some(owner) = check.owners.iter().find(|owner| !targets.contains(*owner)) {
-            let sources = given.sources.join(", ");
+        if let Some(owner) = check.owners.iter().find(|owner| !targets.contains(&owner.host_id)) {
+            let (sources, host) = (given.sources.join(", "), &owner.host);
             return Err(Failure::failed(format!(
-                "the tokens of {sources} are owned by {owner}, which is up, is no target, and is in the ring of {}",
+                "the tokens of {sources} are owned by {host}, which is up, is no target, and is in the ring of {}",
                 given.target
             ))
             .hint(format!(
-                "two nodes of a ring cannot own the same tokens: stop {owner} for good first, or give it a part in the host list"
-            ))
-            .into());
+                "two nodes of a ring cannot own the same tokens: stop {host} for good first, or give it a part in the host list"
+            )));
         }
     }
     Ok(())
@@ -275,8 +268,27 @@ fn from_list(
 mod tests {
     use super::*;
     use crate::cluster::hosts::parse_list;
+    use crate::cluster::restore::check::NodeOwner;
     use crate::cluster::restore::made::options;
     use crate::model::tokenmap::Tokens;
+
+    #[test]
+    fn tokens_of_a_node_that_is_up_go_only_where_that_node_gets_others() {
+        let mapping = listed("True,m1,n1\nFalse,m2,n2", false).unwrap();
+        let check = |id: &str, owners: &[&str]| Check {
+            host_id: Some(id.to_owned()),
+            owners: owners
+                .iter()
+                .map(|id| NodeOwner { host: format!("host-{id}"), host_id: (*id).to_owned() })
+                .collect(),
+            ..Check::default()
+        };
+        // However it is called: as m2 in the list, as host-2 in the ring.
+        check_owners(&mapping, &[check("1", &["2"]), check("2", &["1"])]).unwrap();
+        let error = check_owners(&mapping, &[check("1", &[]), check("2", &["1", "3"])]).unwrap_err();
+        assert!(error.message.contains("the tokens of n2 are owned by host-3, which is up, is no target"), "{error:?}");
+        assert!(error.message.ends_with("in the ring of m2"), "{error:?}");
+    }
 
     fn backup() -> Backup {
         let source = |name: &str| Source { name: name.into(), tokens: Tokens::default(), rack: None, dc: None };

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
 use crate::support::{
-    SmallDisk, assert_fails, keyspace, listed, load, manifest, manifest_objects, medusa, object_file, program, signal,
-    wait_for, wrap_nodetool,
+    SmallDisk, assert_fails, hold, keyspace, listed, load, manifest, manifest_objects, medusa, object_file, program,
+    signal, wait_for, wrap_nodetool,
 };
 
 /// A node with a loaded keyspace for all and some for one test each. The tests only back it up: where tables come and go at the
@@ -37,6 +37,9 @@ fn changing() -> MutexGuard<'static, Node> {
 fn on_snapshot(medusa: &mut Medusa, node: &Node, body: &str) {
     wrap_nodetool(medusa, node, &format!("case \"$*\" in *' snapshot '*)\n{body}\n;; esac\nexec $REAL \"$@\"\n"));
 }
+
+/// One more case for `on_snapshot`, where nodetool has little time: a flush takes none of it.
+const QUICK_FLUSH: &str = ";; *' flush'*) exit 0";
 
 fn snapshots_of(node: &Node, name: &str) -> BTreeSet<String> {
     node.snapshots().into_iter().filter(|tag| tag.ends_with(name)).collect()
@@ -96,10 +99,10 @@ fn p1_a_failing_snapshot_is_an_error() {
 #[test]
 fn p1_a_hanging_snapshot_is_an_error() {
     let (node, mut medusa) = (shop(), medusa(shop()));
-    on_snapshot(&mut medusa, node, "sleep 1000");
-    medusa.set("cassandra", "snapshot_timeout", "2");
+    on_snapshot(&mut medusa, node, &format!("sleep 1000\n{QUICK_FLUSH}"));
+    medusa.set("cassandra", "snapshot_timeout", "5");
     let run = medusa.run(&["backup-node", "--backup-name", "hanging"]);
-    assert_not_done(node, &medusa, "hanging", &run, &["nodetool snapshot failed", "2 s", "snapshot_timeout"]);
+    assert_not_done(node, &medusa, "hanging", &run, &["nodetool snapshot failed", "5 s", "snapshot_timeout"]);
 }
 
 #[test]
@@ -264,11 +267,12 @@ fn interrupted(name: &str, code: i32) {
 #[test]
 fn p5_a_signal_while_nodetool_takes_the_snapshot_leaves_none() {
     let (node, mut medusa) = (shop(), medusa(shop()));
-    let flag = medusa.folder.path().join("taking");
-    on_snapshot(&mut medusa, node, &format!("touch {}; sleep 1; $REAL \"$@\"; exit $?", flag.display()));
+    let (wait, taking, go) = hold(&medusa);
+    on_snapshot(&mut medusa, node, &format!("{wait}; $REAL \"$@\"; exit $?"));
     let child = medusa.spawn(&["backup-node", "--backup-name", "early"]);
-    wait_for("the snapshot", || flag.exists());
+    wait_for("the snapshot", || taking.exists());
     signal(&child, "TERM");
+    fs::write(&go, "").unwrap();
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
     assert_fails(&run, 143, &["interrupted by SIGTERM"]);
     assert_eq!(snapshots_of(node, "early"), BTreeSet::new(), "{run}");
@@ -278,15 +282,23 @@ fn p5_a_signal_while_nodetool_takes_the_snapshot_leaves_none() {
 #[test]
 fn p5_signals_that_come_together_are_one() {
     let (node, mut medusa) = (shop(), medusa(shop()));
-    let flag = medusa.folder.path().join("taking");
-    on_snapshot(&mut medusa, node, &format!("touch {}; sleep 1; $REAL \"$@\"; exit $?", flag.display()));
-    let child = medusa.spawn(&["-q", "backup-node", "--backup-name", "twice"]);
-    wait_for("the snapshot", || flag.exists());
-    for name in ["TERM", "TERM", "HUP", "HUP"] {
-        signal(&child, name);
-    }
-    let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
-    assert_fails(&run, 143, &["SIGTERM: ends in order", "interrupted by SIGTERM"]);
+    let (wait, taking, go) = hold(&medusa);
+    on_snapshot(&mut medusa, node, &format!("{wait}; $REAL \"$@\"; exit $?"));
+    let said = medusa.folder.path().join("said");
+    let mut command = medusa.prepare(&["-q", "backup-node", "--backup-name", "twice"]);
+    let child = command.stdout(Stdio::piped()).stderr(fs::File::create(&said).unwrap()).spawn().unwrap();
+    wait_for("the snapshot", || taking.exists());
+    signal(&child, "TERM");
+    signal(&child, "TERM");
+    // Of signals that wait together, the one with the lowest number comes first.
+    wait_for("the first signal", || fs::read_to_string(&said).unwrap().contains("SIGTERM: ends in order"));
+    signal(&child, "HUP");
+    signal(&child, "HUP");
+    fs::write(&go, "").unwrap();
+    let mut output = child.wait_with_output().unwrap();
+    output.stderr = fs::read(&said).unwrap();
+    let run = finish(output, "medusa", &["backup-node"]);
+    assert_fails(&run, 143, &["interrupted by SIGTERM"]);
     assert_eq!(snapshots_of(node, "twice"), BTreeSet::new(), "{run}");
 }
 
@@ -319,8 +331,7 @@ fn p2_a_full_disk_loses_nothing_and_the_same_command_finishes() {
 
 /// Lines that take the snapshot and then wait until `go` is there. Returns them with `taken` and `go`.
 fn held_snapshot(medusa: &Medusa) -> (String, PathBuf, PathBuf) {
-    let (taken, go) = (medusa.folder.path().join("taken"), medusa.folder.path().join("go"));
-    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.1; done", taken.display(), go.display());
+    let (wait, taken, go) = hold(medusa);
     (format!("$REAL \"$@\" || exit 1\n{wait}\nexit 0"), taken, go)
 }
 
@@ -371,9 +382,9 @@ fn a_snapshot_that_takes_too_long_is_not_tried_again() {
     let snapshots = node.table_folders("shop", "t").remove(0).join("snapshots");
     let call = format!("echo call >> {}", calls.display());
     let begun = format!("for tag; do :; done; mkdir -p {}/$tag; sleep 1000", snapshots.display());
-    medusa.set("cassandra", "snapshot_timeout", "2");
-    for (name, then, count) in [("slow", begun.as_str(), 1), ("unfit", "exit 0", 2)] {
-        on_snapshot(&mut medusa, node, &format!("{call}\n{then}"));
+    for (name, then, timeout, count) in [("slow", begun.as_str(), "5", 1), ("unfit", "exit 0", "600", 2)] {
+        medusa.set("cassandra", "snapshot_timeout", timeout);
+        on_snapshot(&mut medusa, node, &format!("{call}\n{then}\n{QUICK_FLUSH}"));
         let run = medusa.run(&["backup-node", "--backup-name", name]);
         assert_not_done(node, &medusa, name, &run, &[]);
         assert_eq!(fs::read_to_string(&calls).unwrap().lines().count(), count, "{run}");

@@ -1,6 +1,8 @@
 //! `backup-cluster` over three real nodes and sshds: what it stores is complete for both tools, and what fails on one node is
 //! finished by the same command.
 
+use std::process::Stdio;
+
 use crate::lab::cluster::Ring;
 use crate::lab::medusa::{Run, finish};
 use crate::lab::node::Release;
@@ -28,11 +30,13 @@ fn nothing_is_left(ring: &Ring) {
 fn backed_up_in_the_order_of_the_ring(ring: &Ring, arguments: &[&str]) -> Run {
     let index = ring.medusa.bucket().join("index/backup_index/b1");
     let finished = || {
-        let names = std::fs::read_dir(&index).into_iter().flatten().map(|entry| entry.unwrap().file_name());
-        let mut finished: Vec<_> = names
-            .filter_map(|name| {
-                let (address, time) = name.to_str().unwrap().strip_prefix("finished_")?.split_once('_')?;
-                Some((time.to_owned(), address.to_owned()))
+        let entries = std::fs::read_dir(&index).into_iter().flatten().map(Result::unwrap);
+        let mut finished: Vec<_> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                let (address, _) = name.to_str().unwrap().strip_prefix("finished_")?.split_once('_')?;
+                // The name tells whole seconds.
+                Some((entry.metadata().unwrap().modified().unwrap(), address.to_owned()))
             })
             .collect();
         finished.sort();
@@ -180,8 +184,11 @@ fn p2_whoever_is_killed_the_same_command_finishes() {
     signal(&child, "KILL");
     child.wait().unwrap();
     assert!(!ring.running(1).is_empty(), "the host went on");
-    let again = ring.medusa.spawn(&full);
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let said = ring.medusa.folder.path().join("said");
+    let stderr = std::fs::File::create(&said).unwrap();
+    let again = ring.medusa.prepare(&full).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    let attached = format!("{}  goes on since an earlier run of this command", ring.members[1].node.address);
+    wait_for("the second run", || std::fs::read_to_string(&said).unwrap().contains(&attached));
     ring.members[1].hold_uploads(false);
     let again = finish(again.wait_with_output().unwrap(), "medusa", &full).expect_code(0);
     assert!(again.stdout.starts_with("b2   3 of 3 nodes complete\n"), "{again}");

@@ -151,7 +151,7 @@ fn set(names: &[&String]) -> BTreeSet<String> {
 #[test]
 fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
     let mut hosts = Hosts::new(20);
-    // Of a snapshot 45 s, of clearing it 30 s: enough for those that do not hang.
+    // Of a snapshot 56 s, of clearing it 30 s: enough for those that do not hang.
     for (key, seconds) in [("snapshot_timeout", "11"), ("nodetool_timeout", "14"), ("cql_timeout", "1")] {
         hosts.medusa.set("cassandra", key, seconds);
     }
@@ -182,7 +182,7 @@ fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
     for (host, problem) in [
         (&refuses, "no space left"),
         (&breaks, "the bucket is away"),
-        (&hangs, "did not finish within 45 s"),
+        (&hangs, "did not finish within 56 s"),
         (&down, "Connection refused"),
     ] {
         let found = state(host);

@@ -20,12 +20,14 @@ fn options(yaml: String) -> Options {
 /// A backup must not begin, and say so with these words, the address and a way forward.
 #[track_caller]
 fn refused(medusa: &Medusa, node: &Node, parts: &[&str]) {
-    let before = (tree(&medusa.bucket()), node.snapshots());
+    let before = tree(&medusa.bucket());
     let run = medusa.run(&["backup-node", "--backup-name", "refused"]);
     let address = format!("{}:9042", node.address);
     assert_fails(&run, 1, &[parts, &[address.as_str(), "\nhint: "]].concat());
     assert_eq!(run.stdout, "", "{run}");
-    assert!((tree(&medusa.bucket()), node.snapshots()) == before, "something was left behind: {run}");
+    // Other tests may have snapshots on the same node.
+    let is_left = tree(&medusa.bucket()) != before || node.snapshots().contains("medusa-refused");
+    assert!(!is_left, "something was left behind: {run}");
 }
 
 #[track_caller]

@@ -166,7 +166,7 @@ fn removed_exactly_with_marker(medusa: &Medusa, before: &Tree, node: &Node) {
 fn p3_an_unfinished_backup_is_deleted_and_the_latest_stays() {
     let node = shared_node();
     let mut medusa = medusa(node);
-    backup(&medusa, "good");
+    backup(&medusa, "sound");
     let before = tree(&medusa.bucket());
     wrap_nodetool(
         &mut medusa,
@@ -174,10 +174,10 @@ fn p3_an_unfinished_backup_is_deleted_and_the_latest_stays() {
         "case \"$*\" in *' snapshot '*) echo 'no space left' >&2; exit 1 ;; esac\nexec $REAL \"$@\"\n",
     );
     assert_fails(&medusa.run(&["backup-node", "--backup-name", "begun"]), 1, &["nodetool snapshot failed"]);
-    assert_eq!(listed(&medusa), [("begun".to_owned(), false), ("good".to_owned(), true)].into());
+    assert_eq!(listed(&medusa), [("begun".to_owned(), false), ("sound".to_owned(), true)].into());
     medusa.ok(&["delete-backup", "--backup-name", "begun"]);
     assert!(tree(&medusa.bucket()) == before, "what is left is not what was before");
-    is_whole(&medusa, "good");
+    is_whole(&medusa, "sound");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn verify_tells_what_a_full_backup_holds_too_much_and_what_is_not_complete() {
 
     let fails = program(&medusa, "no-nodetool", "exit 1\n");
     medusa.set("cassandra", "nodetool_executable", &fails);
-    assert_fails(&medusa.run(&["backup-node", "--backup-name", "half"]), 1, &["nodetool snapshot failed"]);
+    assert_fails(&medusa.run(&["backup-node", "--backup-name", "half"]), 1, &["nodetool flush failed"]);
     let run = medusa.run(&["verify", "--backup-name", "half"]);
     assert_fails(&run, 3, &["backup half is not complete", "hint: medusa status --backup-name half"]);
     let begin = format!("Validating half ...\n- Completion: Not complete!\n  - [{fqdn}] Backup started at ");

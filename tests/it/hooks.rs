@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::lab::medusa::{Medusa, finish};
 use crate::lab::node::{Node, Options, Release};
 use crate::made::{self, object};
-use crate::support::{assert_fails, medusa, node, program, shared_node, wait_for, wrap_nodetool};
+use crate::support::{assert_fails, hold, medusa, node, program, shared_node, signal, wait_for, wrap_nodetool};
 
 const HOOKS: [&str; 4] = ["before_backup", "after_backup", "on_failure", "after_restore"];
 
@@ -120,11 +118,11 @@ fn the_failure_of_a_hook_after_a_backup_is_a_warning_or_exit_1() {
 #[test]
 fn a_hook_that_does_not_end_is_killed() {
     let mut medusa = bucket();
-    medusa.set("hooks", "timeout", "1");
+    medusa.set("hooks", "timeout", "5");
     let pid = medusa.folder.path().join("pid");
     script(&mut medusa, "on_failure", &format!("echo $$ >{}\nexec sleep 600\n", pid.display()));
     let run = medusa.run(&["delete-backup", "--backup-name", "none"]).expect_code(1);
-    assert!(run.stderr.contains("on_failure did not end within 1 s and was killed"), "{run}");
+    assert!(run.stderr.contains("on_failure did not end within 5 s and was killed"), "{run}");
     let pid = std::fs::read_to_string(pid).unwrap();
     wait_for("the end of the hook", || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
@@ -205,13 +203,12 @@ fn an_interrupted_backup_is_told_as_a_failure() {
     let node = shared_node();
     let mut medusa = medusa(node);
     let recorder = Recorder::install(&mut medusa);
-    let begun = medusa.folder.path().join("begun");
-    let wait =
-        format!("case \"$*\" in *' snapshot '*) touch {}; sleep 1 ;; esac\nexec $REAL \"$@\"\n", begun.display());
-    wrap_nodetool(&mut medusa, node, &wait);
+    let (wait, begun, go) = hold(&medusa);
+    wrap_nodetool(&mut medusa, node, &format!("case \"$*\" in *' snapshot '*) {wait} ;; esac\nexec $REAL \"$@\"\n"));
     let child = medusa.spawn(&["backup-node", "--backup-name", "hooks-interrupted"]);
     wait_for("nodetool", || begun.exists());
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    signal(&child, "TERM");
+    std::fs::write(&go, "").unwrap();
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
     assert_fails(&run, 143, &["interrupted by SIGTERM"]);
     let events = recorder.events();

@@ -82,10 +82,10 @@ fn what_it_writes_backs_up_the_node() {
     );
     let doctor = place.run(&["doctor"]).expect_code(0);
     assert!(doctor.stdout.contains("\nok           storage"), "{doctor}");
-    place.run(&["backup-node", "--backup-name", "first"]).expect_code(0);
-    place.run(&["verify", "--backup-name", "first"]).expect_code(0);
+    place.run(&["backup-node", "--backup-name", "init-1"]).expect_code(0);
+    place.run(&["verify", "--backup-name", "init-1"]).expect_code(0);
     let doctor = place.run(&["doctor"]).expect_code(0);
-    assert!(doctor.stdout.contains("first, finished"), "{doctor}");
+    assert!(doctor.stdout.contains("init-1, finished"), "{doctor}");
 }
 
 #[test]

@@ -280,7 +280,7 @@ fn lists_and_states_are_the_texts_of_medusa() {
     medusa.ok(&["backup-node", "--backup-name", "good"]);
     let broken = program(&medusa, "broken", "exit 1\n");
     medusa.set("cassandra", "nodetool_executable", &broken);
-    assert_fails(&medusa.run(&["backup-node", "--backup-name", "half"]), 1, &["nodetool snapshot failed"]);
+    assert_fails(&medusa.run(&["backup-node", "--backup-name", "half"]), 1, &["nodetool flush failed"]);
     let good = medusa.ok(&["status", "--backup-name", "good", "--output", "json"]).json();
     let half = medusa.ok(&["status", "--backup-name", "half", "--output", "json"]).json();
     assert_eq!(

@@ -301,11 +301,13 @@ fn p4_a_signal_while_files_are_fetched_changes_nothing() {
 fn p4_cassandra_that_does_not_stop_keeps_its_files() {
     lab(|lab| {
         let mut medusa = lab.copy();
-        medusa.set("cassandra", "stop_timeout", "1");
         let ignores = program(&medusa, "ignores", "exit 0\n");
         let fails = program(&medusa, "fails", "echo 'Unit cassandra.service not found.' >&2\nexit 5\n");
-        for (command, said) in [(ignores, "still up after"), (fails, "Unit cassandra.service not found.")] {
+        for (command, timeout, said) in
+            [(ignores, "1", "still up after"), (fails, "600", "Unit cassandra.service not found.")]
+        {
             medusa.set("cassandra", "stop_cmd", &command);
+            medusa.set("cassandra", "stop_timeout", timeout);
             let before = lab.state();
             let run = medusa.run(&["restore-node", "--backup-name", "b1"]);
             let parts = [

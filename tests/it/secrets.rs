@@ -3,14 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::lab::cql::Session;
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
 use crate::lab::tree;
-use crate::support::{assert_fails, medusa, program, shared_node, wait_for, wrap_nodetool};
+use crate::support::{assert_fails, hold, medusa, program, shared_node, signal, wait_for, wrap_nodetool};
 
 /// In every secret of these tests.
 const MARK: &str = "s3cr3t";
@@ -166,14 +163,15 @@ fn p7_an_interrupted_backup_leaves_no_password_file() {
     let node = shared_node();
     let mut medusa = medusa(node);
     let recorder = Recorder::new(&medusa);
-    let begun = medusa.folder.path().join("begun");
-    let wait = format!("case \"$*\" in *' snapshot '*) touch {}; sleep 1 ;; esac\n", begun.display());
+    let (wait, begun, go) = hold(&medusa);
+    let wait = format!("case \"$*\" in *' snapshot '*) {wait} ;; esac\n");
     wrap_nodetool(&mut medusa, node, &format!("{}{wait}exec $REAL \"$@\"\n", recorder.script()));
     medusa.set("cassandra", "nodetool_username", "operator");
     medusa.set("cassandra", "nodetool_password", &format!("{MARK}-jmx"));
     let child = medusa.spawn(&["-vvv", "backup-node", "--backup-name", "x1"]);
     wait_for("nodetool", || begun.exists());
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    signal(&child, "TERM");
+    std::fs::write(&go, "").unwrap();
     let run = finish(child.wait_with_output().unwrap(), "medusa", &["backup-node"]);
     assert_fails(&run, 143, &["interrupted by SIGTERM"]);
     assert!(!holds_secret(run.stderr.as_bytes()), "{run}");

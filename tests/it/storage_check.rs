@@ -52,7 +52,7 @@ fn is_good(server: &impl ObjectServer) {
     assert_eq!(document["good"], true);
     assert!(document["roles"].as_array().unwrap().iter().all(|role| role["works"] == true), "{run}");
     assert!(document["upload_bytes_per_second"].as_u64().unwrap() > 0, "{run}");
-    assert!(document["clock_difference_seconds"].as_i64().unwrap().abs() <= 2, "{run}");
+    assert!(document["clock_difference_seconds"].as_i64().unwrap().abs() <= 60, "{run}");
     assert!(server.objects(&bucket).is_empty(), "nothing stays");
     println!("{}", medusa.ok(&["storage-check"]));
 }

@@ -319,10 +319,17 @@ impl Client {
         (head, String::from_utf8(body).unwrap())
     }
 
-    /// What comes before the connection ends or stays silent, and how that was.
-    fn drain(&mut self) -> (String, Option<ErrorKind>) {
-        self.0.get_mut().set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    /// What comes before the connection ends, or stays silent after these words, and how that was.
+    fn drain(&mut self, silent_after: Option<&str>) -> (String, Option<ErrorKind>) {
         let mut bytes = Vec::new();
+        if let Some(words) = silent_after {
+            while !bytes.ends_with(words.as_bytes()) {
+                let mut byte = [0];
+                self.0.read_exact(&mut byte).unwrap();
+                bytes.extend(byte);
+            }
+            self.0.get_mut().set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        }
         let error = self.0.read_to_end(&mut bytes).err().map(|error| error.kind());
         (String::from_utf8(bytes).unwrap(), error)
     }
@@ -354,13 +361,14 @@ fn echo() -> (String, Arc<AtomicUsize>) {
 }
 
 /// One request through a recorder with this fault. What came, how it ended, and how often the store was asked.
-fn disturbed(action: Action) -> (String, Option<ErrorKind>, usize) {
+fn disturbed(action: Action, silent_after: Option<&str>) -> (String, Option<ErrorKind>, usize) {
     let (address, asked) = echo();
-    let recorder = Recorder::start(&address, [Fault::every(action, |request| request.path == "/b/key")]);
+    let recorder = Recorder::start(&address, []);
+    let fault = recorder.add(Fault::every(action, |request| request.path == "/b/key"));
     let mut client = Client::new(recorder.port);
     client.ask("GET", "/b/key?x=1", "");
-    let (text, error) = client.drain();
-    recorder.assert_fired();
+    let (text, error) = client.drain(silent_after);
+    wait_for("the fault", || fault.fired() > 0);
     (text, error, asked.load(Ordering::SeqCst))
 }
 
@@ -395,26 +403,26 @@ fn the_recorder_records_and_passes_on() {
 #[test]
 fn the_recorder_answers_instead() {
     let slow_down = Answer::xml(503, "SlowDown").header("Retry-After", "1");
-    let (text, error, asked) = disturbed(Action::Answer(slow_down.clone()));
+    let (text, error, asked) = disturbed(Action::Answer(slow_down.clone()), Some("</Error>"));
     assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: 1\r\n"), "{text}");
     assert!(text.ends_with("<Code>SlowDown</Code><Message>told to</Message></Error>"), "{text}");
     assert_eq!((error, asked), (SILENT, 0));
-    let (text, error, asked) = disturbed(Action::AnswerAfter(slow_down));
+    let (text, error, asked) = disturbed(Action::AnswerAfter(slow_down), Some("</Error>"));
     assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
     assert_eq!((error, asked), (SILENT, 1));
 }
 
 #[test]
 fn the_recorder_breaks_connections() {
-    assert_eq!(disturbed(Action::Reset), (String::new(), Some(ErrorKind::ConnectionReset), 0));
-    assert_eq!(disturbed(Action::ResetAfter), (String::new(), Some(ErrorKind::ConnectionReset), 1));
-    let (text, error, asked) = disturbed(Action::ResetInBody(8));
+    assert_eq!(disturbed(Action::Reset, None), (String::new(), Some(ErrorKind::ConnectionReset), 0));
+    assert_eq!(disturbed(Action::ResetAfter, None), (String::new(), Some(ErrorKind::ConnectionReset), 1));
+    let (text, error, asked) = disturbed(Action::ResetInBody(8), None);
     assert!(
         text.contains(&format!("Content-Length: {}\r\n", WHOLE.len())) && text.ends_with("\r\n\r\nGET /b/k"),
         "{text}"
     );
     assert_eq!((error, asked), (Some(ErrorKind::ConnectionReset), 1));
-    let (text, error, asked) = disturbed(Action::Truncate(8));
+    let (text, error, asked) = disturbed(Action::Truncate(8), None);
     assert!(
         text.contains(&format!("Content-Length: {}\r\n", WHOLE.len())) && text.ends_with("\r\n\r\nGET /b/k"),
         "{text}"
@@ -424,8 +432,8 @@ fn the_recorder_breaks_connections() {
 
 #[test]
 fn the_recorder_stalls() {
-    assert_eq!(disturbed(Action::Stall), (String::new(), SILENT, 0));
-    let (text, error, asked) = disturbed(Action::StallInBody(8));
+    assert_eq!(disturbed(Action::Stall, Some("")), (String::new(), SILENT, 0));
+    let (text, error, asked) = disturbed(Action::StallInBody(8), Some("GET /b/k"));
     assert!(text.ends_with("\r\n\r\nGET /b/k"), "{text}");
     assert_eq!((error, asked), (SILENT, 1));
 }
@@ -443,7 +451,8 @@ fn the_recorder_slows_down() {
         assert!(client.read().1.ends_with(body));
         begin.elapsed()
     };
-    assert!(took("/quick", "") < Duration::from_millis(200));
+    // On a busy machine not each time.
+    assert!((0..20).map(|_| took("/quick", "")).min().unwrap() < Duration::from_millis(200));
     assert!(took("/late", "") >= Duration::from_millis(200));
     // There, and back in the answer.
     assert!(took("/slow", &"x".repeat(200)) >= Duration::from_millis(400));

@@ -28,7 +28,7 @@ fn broken(more: &[(&str, &str)], faults: impl IntoIterator<Item = Fault>) -> Bro
     let minio = Minio::shared();
     let recorder = Recorder::start(&minio.endpoint, faults);
     let bucket = minio.new_bucket("faults");
-    let more = [&[("transfer_max_bandwidth", "0"), ("read_timeout", "5")], more].concat();
+    let more = [&[("transfer_max_bandwidth", "0"), ("read_timeout", "60")], more].concat();
     let storage = open(&minio.settings_at(&bucket, recorder.port), &more);
     Broken { recorder, bucket, storage }
 }

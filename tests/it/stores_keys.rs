@@ -148,7 +148,7 @@ async fn parts_at_a_time() {
     for (value, most) in [("1", 1), ("3", 3)] {
         let recorded = Recorded::new();
         let is_part = |request: &Request| request.query.contains("partNumber");
-        recorded.recorder.add(Fault::every(Action::Delay(std::time::Duration::from_millis(300)), is_part));
+        recorded.recorder.add(Fault::every(Action::Delay(std::time::Duration::from_secs(1)), is_part));
         let storage = recorded.open(&[("multipart_max_concurrency", value), ("multipart_chunksize", "5MB")]);
         upload(&storage, "parts", 30 * MIB).await.unwrap();
         recorded.recorder.assert_fired();
@@ -183,7 +183,8 @@ async fn a_request_on_which_nothing_moves_is_given_up() {
     assert_eq!(storage.read(&key("x")).await.unwrap().unwrap(), "content");
     recorded.recorder.assert_fired();
     assert_eq!(fault.fired(), 1);
-    assert_eq!(recorded.recorder.matching(|request| request.method == "GET").len(), 4);
+    // On a busy machine others are given up, too.
+    assert!(recorded.recorder.matching(|request| request.method == "GET").len() >= 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

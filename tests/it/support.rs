@@ -71,6 +71,13 @@ pub fn wrap_nodetool(medusa: &mut Medusa, node: &Node, body: &str) {
     medusa.set("cassandra", "nodetool_executable", &path.display().to_string());
 }
 
+/// Lines of a script that wait until `go` is there. Returns them with `reached`, which they create before, and `go`.
+pub fn hold(medusa: &Medusa) -> (String, PathBuf, PathBuf) {
+    let (reached, go) = (medusa.folder.path().join("reached"), medusa.folder.path().join("go"));
+    let lines = format!("touch {}; until [ -e {} ]; do sleep 0.1; done", reached.display(), go.display());
+    (lines, reached, go)
+}
+
 /// An executable shell script in the folder of a medusa.
 pub fn program(medusa: &Medusa, name: &str, body: &str) -> String {
     use std::os::unix::fs::PermissionsExt as _;
@@ -283,11 +290,10 @@ pub fn snapshot_folder(data: &Path, tag: &str) -> PathBuf {
     folder
 }
 
-/// Sends a signal: `TERM`, `INT`.
-pub fn signal(child: &std::process::Child, name: &str) {
-    let sent =
-        std::process::Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+/// Sends a signal: `TERM`, `INT`. At once: a program that sends it may take its time to start.
+pub fn signal(child: &Child, name: &str) {
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// A file system of 8 MiB in memory.

@@ -138,6 +138,7 @@ fn facts(fqdn: &str) -> ClusterFacts {
         tokens: Tokens(vec!["0".into()]),
         tokenmap: Tokenmap { hosts },
         own_name: fqdn.into(),
+        id: uuid::Uuid::nil(),
         ring_size: NODES.len(),
         schema_version: uuid::Uuid::nil(),
         tables: Vec::new(),

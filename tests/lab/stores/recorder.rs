@@ -26,7 +26,7 @@ pub struct Request {
     /// Length of the body, once it was read.
     pub body: u64,
     pub began: Instant,
-    /// When the last byte of the answer was sent, if it was.
+    /// When the last byte of the answer was sent, if it was. Of an answer without a body: right before.
     pub ended: Option<Instant>,
     /// What the client was answered, if it was.
     pub status: Option<u16>,
@@ -370,6 +370,11 @@ impl Shared {
             answer.remove("Connection");
         }
         self.update(index, |request| request.status = Some(answer.status()));
+        let end = || self.update(index, |request| request.ended = Some(Instant::now()));
+        // Who has all of it may ask for more before this goes on.
+        if framing == Framing::Length(0) {
+            end();
+        }
         answer.write(&mut to_client)?;
         let mut limited = Limited { to: to_client, rest, rate };
         let copied = copy_body(framing, &mut store, &mut limited);
@@ -378,7 +383,9 @@ impl Shared {
             return cut.map_or_else(|| wait_for_the_end(client), Ok);
         }
         copied?;
-        self.update(index, |request| request.ended = Some(Instant::now()));
+        if framing != Framing::Length(0) {
+            end();
+        }
         Ok(if framing == Framing::UntilClose { Next::Close } else { next })
     }
 

@@ -380,7 +380,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
             Ok(ended(&staged, State::Stopped, plan.tables.len(), None))
         }
         Extent::Whole | Extent::Undo => {
-            if let Some(edit) = plan.tokens.as_ref().filter(|_| is_alone && service.is_up()) {
+            if let Some(edit) = plan.tokens.as_ref().filter(|_| is_alone && plan.id.is_some() && service.is_up()) {
                 context.interrupt.or(gather::check_owners(context, &yaml, &edit.tokens)).await?;
             }
             let down = swap.make(&plan, &folder, &mut journal, &options.seeds).await?;

@@ -332,6 +332,7 @@ fn every_document_about_a_node_is_what_its_schema_says_and_nothing_else_is() {
         ("backup-node", "corrupt"),
         ("restore-node", "notes"),
         ("restore-node", "owners"),
+        ("restore-node", "host"),
         ("restore-node", "set_aside"),
         ("restore-node", "statements"),
         ("restore-node", "tokens"),

@@ -240,6 +240,9 @@ fn p3_a_purge_of_a_folder_that_belongs_to_somebody_else_deletes_nothing() {
     use std::os::unix::fs::{PermissionsExt as _, chown};
     assert!(nix::unistd::geteuid().is_root(), "this test needs root, to be somebody else for once");
     let mut medusa = made::medusa();
+    // The project may lie where others may not look.
+    medusa.folder = tempfile::tempdir().unwrap();
+    medusa.set("storage", "base_path", &medusa.base_path().display().to_string());
     medusa.set("storage", "backup_grace_period_in_days", "0");
     for (name, file) in [("b1", "nb-1-big-Data.db"), ("b2", "nb-2-big-Data.db")] {
         backup(&medusa.bucket(), NODE, name, &[NODE], &[object(NODE, file, name)]);

@@ -11,6 +11,9 @@ use scylla::value::{CqlValue, Row};
 /// How long a cluster on a busy machine may take until all nodes know of each other that they are there.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// How long nodes may take to agree on a schema by themselves.
+const AGREEMENT: Duration = Duration::from_mins(1);
+
 /// A session with one node.
 pub struct Session {
     runtime: tokio::runtime::Runtime,
@@ -28,7 +31,7 @@ impl Session {
             .known_node(format!("{address}:9042"))
             .pool_size(PoolSize::PerHost(std::num::NonZeroUsize::MIN))
             .connection_timeout(Duration::from_mins(1))
-            .schema_agreement_timeout(PATIENCE)
+            .schema_agreement_timeout(AGREEMENT)
             .fetch_schema_metadata(false);
         if let Some((user, password)) = user {
             builder = builder.user(user, password);
@@ -65,8 +68,22 @@ impl Session {
                     eprintln!("{statement}: {error}; trying again");
                     std::thread::sleep(Duration::from_secs(1));
                 }
+                // The statement was carried out.
+                Err(error) if begin.elapsed() < PATIENCE && error.contains("schema agreement") => {
+                    eprintln!("{statement}: {error}{}; another version is made for all", self.schema_versions());
+                    self.make_another_version(begin);
+                    return Vec::new();
+                }
                 Err(error) => panic!("{statement}: {error}{}", self.schema_versions()),
             }
+        }
+    }
+
+    /// A node that was restarted may never fetch a version of the schema that it has once failed to fetch. It fetches the next.
+    fn make_another_version(&self, begin: Instant) {
+        let another = "CREATE KEYSPACE IF NOT EXISTS another WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}";
+        while let Err(error) = self.try_query(another).and_then(|_| self.try_query("DROP KEYSPACE IF EXISTS another")) {
+            assert!(begin.elapsed() < PATIENCE, "{error}{}", self.schema_versions());
         }
     }
 

@@ -6,8 +6,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -17,13 +17,18 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
-use tokio::sync::Mutex;
 
 use super::blocking::inline;
 use crate::files::mtime;
 
 /// Credentials are fetched anew so long before they expire.
 const MARGIN: Duration = Duration::from_mins(5);
+
+/// How long a renewal may take while the old credentials are good: somebody waits for it, perhaps a lease.
+const QUICK: Duration = Duration::from_secs(10);
+
+/// After a renewal that failed, or was of no use, there is none for so long.
+const PAUSE: Duration = Duration::from_secs(20);
 
 /// Where credentials come from.
 #[derive(Debug, Clone)]
@@ -40,6 +45,8 @@ pub struct Source {
 pub struct AwsCredentials {
     source: Source,
     state: Mutex<State>,
+    /// Held by the one that asks for new ones.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +55,16 @@ struct State {
     /// What the provider made of it.
     file: Option<Stamp>,
     current: Option<Current>,
+    /// When a renewal did not help, and what the file was then.
+    tried: Option<(Instant, Option<Stamp>)>,
+}
+
+/// What is known without asking.
+enum Known {
+    Fresh(Arc<AwsCredential>),
+    /// Good, and to be renewed.
+    Old(Arc<AwsCredential>),
+    Nothing,
 }
 
 /// Tells one content of a file from the next.
@@ -66,7 +83,7 @@ struct Current {
 
 impl AwsCredentials {
     pub fn new(source: Source) -> Self {
-        Self { source, state: Mutex::default() }
+        Self { source, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
     }
 
     async fn provider(&self) -> SharedCredentialsProvider {
@@ -100,19 +117,59 @@ impl CredentialProvider for AwsCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut state = self.state.lock().await;
         let file = self.source.stamp();
-        if file != state.file {
-            // A provider reads the file once.
-            state.provider = None;
+        let known = match self.known(file) {
+            Known::Fresh(credential) => return Ok(credential),
+            Known::Old(credential) => Some(credential),
+            Known::Nothing => None,
+        };
+        let renewing = match (self.renewing.try_lock(), &known) {
+            (Ok(renewing), _) => renewing,
+            // One asks, and the others go on with what they have.
+            (Err(_), Some(credential)) => return Ok(Arc::clone(credential)),
+            (Err(_), None) => self.renewing.lock().await,
+        };
+        if let Known::Fresh(credential) = self.known(file) {
+            return Ok(credential);
         }
-        let is_fresh = |known: &&Current| known.expires.is_none_or(|expires| expires > SystemTime::now() + MARGIN);
-        if let Some(known) = state.current.as_ref().filter(is_fresh)
-            && state.provider.is_some()
-        {
-            return Ok(Arc::clone(&known.credential));
+        let renewed = self.renew(file, known).await;
+        drop(renewing);
+        renewed
+    }
+}
+
+impl AwsCredentials {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, file: Option<Stamp>) -> Known {
+        let state = self.state();
+        let Some(current) = &state.current else { return Known::Nothing };
+        let lasts = |time| current.expires.is_none_or(|at| at > SystemTime::now() + time);
+        let credential = Arc::clone(&current.credential);
+        // A provider reads the file once.
+        let is_of_file = state.file == file && state.provider.is_some();
+        let is_tried = state.tried.is_some_and(|(tried, of)| of == file && tried.elapsed() < PAUSE);
+        if lasts(Duration::ZERO) && (is_tried || is_of_file && lasts(MARGIN)) {
+            Known::Fresh(credential)
+        } else if lasts(Duration::ZERO) {
+            Known::Old(credential)
+        } else {
+            Known::Nothing
         }
-        let provider = state.provider.clone();
+    }
+
+    /// Only one at a time. `old`: is still good.
+    async fn renew(
+        &self,
+        file: Option<Stamp>,
+        old: Option<Arc<AwsCredential>>,
+    ) -> object_store::Result<Arc<AwsCredential>> {
+        let provider = {
+            let state = self.state();
+            state.provider.clone().filter(|_| state.file == file)
+        };
         let asked = async {
             let provider = match provider {
                 Some(provider) => provider,
@@ -121,28 +178,28 @@ impl CredentialProvider for AwsCredentials {
             let found = provider.provide_credentials().await.map_err(|error| with_causes(&error))?;
             Ok((provider, found))
         };
-        let patience = self.source.patience;
+        let patience = if old.is_some() { self.source.patience.min(QUICK) } else { self.source.patience };
         let answered = tokio::time::timeout(patience, asked).await;
         let late = |_| Err(format!("no answer within {} seconds (read_timeout)", patience.as_secs()));
-        let is_good = |known: &&Current| known.expires.is_none_or(|at| at > SystemTime::now());
         let (provider, found) = match answered.unwrap_or_else(late) {
             Ok(found) => found,
             // Better than nothing, for the few minutes that it is good for, or until the file is written to its end.
-            Err(error) => match state.current.as_ref().filter(is_good) {
-                Some(known) => {
-                    tracing::warn!("the credentials could not be renewed, and the old ones are used: {error}");
-                    return Ok(Arc::clone(&known.credential));
-                }
-                None => return Err(self.source.unusable(&error)),
-            },
+            Err(error) => {
+                let Some(old) = old else { return Err(self.source.unusable(&error)) };
+                self.state().tried = Some((Instant::now(), file));
+                tracing::warn!("the credentials could not be renewed, and the old ones are used: {error}");
+                return Ok(old);
+            }
         };
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
             token: found.session_token().map(str::to_owned),
         });
-        let current = Some(Current { credential: Arc::clone(&credential), expires: found.expiry() });
-        *state = State { provider: Some(provider), file, current };
+        let current = Current { credential: Arc::clone(&credential), expires: found.expiry() };
+        // Some last for less than the margin: they are not asked for with each request.
+        let tried = current.expires.is_some_and(|at| at < SystemTime::now() + MARGIN).then(|| (Instant::now(), file));
+        *self.state() = State { provider: Some(provider), file, current: Some(current), tried };
         Ok(credential)
     }
 }

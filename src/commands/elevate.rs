@@ -57,11 +57,14 @@ pub fn if_needed(config: &Config) -> Result<(), Failure> {
 /// How the object store is reached.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
+/// How their names begin that say who we are to an object store, and whose certificates we trust.
+const PREFIXES: [&str; 8] = ["AWS_", "AZURE_", "GCE_", "GOOGLE_", "IDENTITY_", "IMDS_", "MSI_", "SSL_CERT_"];
+
 /// Values that come from the environment would be lost: sudo clears it.
 fn variables_in_effect(config: &Config) -> Vec<String> {
     let of_storage = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| {
         let name = name.to_uppercase();
-        ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix)) || PROXIES.contains(&name.as_str())
+        PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || PROXIES.contains(&name.as_str())
     });
     let of_storage = of_storage.filter(|_| config.storage.provider != "local");
     let origins = config.values.iter().filter_map(|(_, value)| match &value.origin {

@@ -18,6 +18,10 @@ pub fn open(bucket: &str, settings: &ObjectStore, connector: &Connector) -> Resu
         let text = provider::read_key_file(key_file)?;
         let kind: serde_json::Value = serde_json::from_str(&text)
             .map_err(|error| provider::bad_key_file(key_file, "it is not JSON").cause(error))?;
+        // The text of object_store's error would show what stands in the place of the object: perhaps the private key alone.
+        if !kind.is_object() {
+            return Err(provider::bad_key_file(key_file, "it must be a JSON object, as Google gives it"));
+        }
         let path = key_file.display().to_string();
         builder = match kind.get("type").and_then(serde_json::Value::as_str) {
             None | Some("service_account") => builder.with_service_account_key(text),

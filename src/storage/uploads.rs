@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +12,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ClientOptions;
 use object_store::CredentialProvider as _;
 use object_store::aws::AwsAuthorizer;
-use object_store::client::{HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::client::{
+    HttpClient, HttpConnector as _, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+};
 use object_store::path::Path;
 use reqwest::Method;
 use serde::Deserialize;
@@ -21,6 +24,10 @@ use super::http::Connector;
 
 /// Aborted at a time.
 const AT_A_TIME: usize = 8;
+
+/// A request that did not go through is sent so often again.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// See the module.
 #[derive(Debug)]
@@ -146,8 +153,26 @@ impl Uploads {
     }
 
     async fn send(&self, client: &HttpClient, method: Method, url: &str) -> anyhow::Result<HttpResponse> {
+        let mut attempts = 0;
+        loop {
+            let sent = self.send_once(client, &method, url).await;
+            let is_transient = match &sent {
+                Ok(answer) => answer.status().is_server_error() || answer.status().as_u16() == 429,
+                Err(error) => error
+                    .downcast_ref::<HttpError>()
+                    .is_some_and(|error| !matches!(error.kind(), HttpErrorKind::Unknown | HttpErrorKind::Decode)),
+            };
+            attempts += 1;
+            if !is_transient || attempts > ATTEMPTS {
+                return sent;
+            }
+            tokio::time::sleep(PAUSE * attempts).await;
+        }
+    }
+
+    async fn send_once(&self, client: &HttpClient, method: &Method, url: &str) -> anyhow::Result<HttpResponse> {
         let mut request = HttpRequest::new(HttpRequestBody::empty());
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = url.parse()?;
         let credential = self.credentials.get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None)?;

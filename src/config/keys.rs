@@ -75,6 +75,7 @@ pub const KEYS: &[Key] = &[
     key("storage", "sse_c_key", Secret, None),
     key("storage", "sse_c_key_file", Text, None),
     key("storage", "conditional_create", Flag, Some("True")),
+    key("storage", "request_checksum_calculation", Choice(&["auto", "when_supported", "when_required"]), Some("auto")),
     key("storage", "transfer_max_bandwidth", Rate, Some("50MB/s")),
     key("storage", "concurrent_transfers", Number, None),
     key("storage", "concurrent_requests", Number, Some("32")),

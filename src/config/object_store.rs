@@ -34,6 +34,16 @@ pub struct ObjectStore {
     pub multipart_max_concurrency: usize,
     /// The store refuses to create what is there.
     pub conditional_create: bool,
+    pub checksums: Checksums,
+}
+
+/// Whether uploads to S3 carry a checksum beside their MD5. Called as in the programs of AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksums {
+    /// As the environment says, else where it is AWS.
+    Auto,
+    WhenSupported,
+    WhenRequired,
 }
 
 /// Where S3 finds the bucket in a request.
@@ -88,6 +98,11 @@ impl Typed<'_> {
             transfer_max_bandwidth: self.size(SECTION, "transfer_max_bandwidth")?,
             multipart_max_concurrency: self.at_least_one(SECTION, "multipart_max_concurrency")?,
             conditional_create: self.flag(SECTION, "conditional_create")?,
+            checksums: match self.choice(SECTION, "request_checksum_calculation")?.as_str() {
+                "when_supported" => Checksums::WhenSupported,
+                "when_required" => Checksums::WhenRequired,
+                _ => Checksums::Auto,
+            },
         })
     }
 

@@ -199,6 +199,7 @@ fn bad_configurations_say_what_is_wrong_and_where() {
         error("[storage]\nx = 1\nX = 2\n"),
         "/etc/medusa/medusa.ini: line 3: x in [storage] was already given on line 2"
     );
+    assert!(error(&MINIMAL.replace("= b\n", "= a/b\n")).contains("\"a/b\", but it must not contain a slash"));
     for (line, part) in [
         ("prefix = a/b", "must not contain a slash"),
         ("prefix = x", "half applied by Medusa"),

@@ -309,6 +309,12 @@ impl Storage {
             since: Utc::now().timestamp(),
             ttl: Terms::TTL.as_secs(),
         };
+        if !self.is_conditional() {
+            tracing::warn!(
+                "conditional_create is off in [storage]: medusa looks before it writes, and two commands for {fqdn} that begin in \
+                 the same moment are not told apart"
+            );
+        }
         let key = self.layout().lease(fqdn);
         let content = Bytes::from(serde_json::to_vec(&terms)?);
         // A lease may go between two looks.

@@ -16,6 +16,7 @@ pub mod remote;
 pub mod s3;
 pub mod transfer;
 pub mod unconditional;
+pub mod upload;
 pub mod uploads;
 
 use std::ops::Range;
@@ -27,7 +28,6 @@ use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
-use self::http::headers::names_no_bucket;
 use self::layout::{Layout, ObjectKey, Spot};
 use self::local::{Durable, LocalStore};
 use self::remote::Remote;
@@ -152,12 +152,13 @@ impl Storage {
     async fn expect_bucket(&self, key: &ObjectKey) -> Result<()> {
         let Some(remote) = self.remote.as_ref().filter(|remote| !remote.has_bucket()) else { return Ok(()) };
         match self.store.get_range(key.path(), 0..1).await {
-            Err(error) if names_no_bucket(&error.to_string()) => Err(self.error("look at", key.path())(error)),
-            _ => {
-                remote.bucket_is_there();
-                Ok(())
-            }
+            // Of an empty object there is no first byte.
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) if error.to_string().contains("416 Range Not Satisfiable") => {}
+            Err(error) => return Err(self.error("look at", key.path())(error)),
         }
+        remote.bucket_is_there();
+        Ok(())
     }
 
     /// Creates an object unless its key is taken.
@@ -221,7 +222,7 @@ impl Storage {
     }
 
     /// Fails unless what lies at these spots may be deleted, before the first object goes. Object stores are asked to delete
-    /// what is not there, which says the same and leaves nothing; of a folder `going` says where files go.
+    /// what is not there, which says the same (and leaves a delete marker in a bucket with versions); of a folder `going` says where files go.
     pub async fn expect_deletable<'a>(
         &self,
         spots: impl IntoIterator<Item = Spot<'a>>,

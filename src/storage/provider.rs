@@ -13,7 +13,7 @@ use super::remote::{Remote, Seen};
 use super::unconditional::Unconditional;
 use super::{Settings, Storage, azure, gcs, s3};
 use crate::config;
-use crate::config::object_store::{self as keys, Addressing, Encryption};
+use crate::config::object_store::{self as keys, Addressing, Checksums, Encryption};
 use crate::error::Failure;
 
 /// Files in flight. Each holds a thread or two and some pieces in memory.
@@ -63,12 +63,16 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
     let ca = authority(keys, protocol);
     let options = Options {
         protocol,
+        bucket: bucket.to_owned(),
         verify: keys.ssl_verify,
         ca: ca.iter().map(|(origin, file)| read(file, origin)).collect::<Result<_, _>>()?,
         patience: keys.read_timeout,
         bandwidth: keys.transfer_max_bandwidth,
         conditional: keys.conditional_create,
     };
+    let is_others = s3::is_others(&config.provider);
+    let environment = std::env::var("AWS_REQUEST_CHECKSUM_CALCULATION").ok();
+    let checksums = protocol == Protocol::S3 && sends_checksums(keys.checksums, environment.as_deref(), !is_others);
     let connector = Connector::new(&options).map_err(|error| match &ca {
         Some((origin, file)) => {
             Failure::usage(format!("{origin} {} holds no certificates that can be used", file.display())).cause(error)
@@ -77,7 +81,7 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
     })?;
     let (store, uploads, location): (Arc<dyn ObjectStore>, _, _) = match protocol {
         Protocol::S3 => {
-            let (store, uploads) = s3::open(&config.provider, bucket, keys, &connector)?;
+            let (store, uploads) = s3::open(&config.provider, bucket, keys, &connector, checksums)?;
             (Arc::new(store), Some(uploads), format!("s3://{bucket}"))
         }
         Protocol::Gcs => (Arc::new(gcs::open(bucket, keys, &connector)?), None, format!("gs://{bucket}")),
@@ -92,11 +96,10 @@ fn open_remote(config: &config::Storage, protocol: Protocol) -> Result<Storage, 
         part_size: config.multipart_chunksize,
         parts_in_flight: keys.multipart_max_concurrency,
         conditional: keys.conditional_create,
+        checksums,
         has_opaque_e_tags: !matches!(keys.encryption, Encryption::Bucket),
         // Those are known to keep to conditions.
-        is_trusted: config.provider != "s3_compatible"
-            && config.provider != "s3_rgw"
-            && config.provider != "ibm_storage",
+        is_trusted: !is_others,
         seen: Seen::default(),
     };
     let settings = Settings {
@@ -114,6 +117,19 @@ fn authority(keys: &keys::ObjectStore, protocol: Protocol) -> Option<(&'static s
     match &keys.ca_file {
         Some(file) => Some(("ca_file in [storage]", file.clone())),
         None => bundle().map(|file| ("AWS_CA_BUNDLE in the environment", file.into())),
+    }
+}
+
+/// Whether S3 gets checksums that not all that speak its protocol know.
+fn sends_checksums(configured: Checksums, environment: Option<&str>, is_aws: bool) -> bool {
+    match configured {
+        Checksums::WhenSupported => true,
+        Checksums::WhenRequired => false,
+        Checksums::Auto => match environment {
+            Some(value) if value.eq_ignore_ascii_case("when_required") => false,
+            Some(value) if value.eq_ignore_ascii_case("when_supported") => true,
+            _ => is_aws,
+        },
     }
 }
 
@@ -207,4 +223,19 @@ pub fn over(store: Arc<dyn ObjectStore>, location: &str) -> Storage {
 #[must_use]
 pub fn wrapped(storage: Storage, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Storage {
     Storage { store: wrap(Arc::clone(&storage.store)), ..storage }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_go_where_they_are_known_unless_somebody_says_otherwise() {
+        let decided = |configured, is_aws| sends_checksums(configured, None, is_aws);
+        assert!(decided(Checksums::Auto, true) && !decided(Checksums::Auto, false));
+        assert!(decided(Checksums::WhenSupported, false) && !decided(Checksums::WhenRequired, true));
+        let by_environment = |value| sends_checksums(Checksums::Auto, Some(value), true);
+        assert!(!by_environment("WHEN_REQUIRED") && by_environment("when_supported") && by_environment("sometimes"));
+        assert!(sends_checksums(Checksums::WhenSupported, Some("when_required"), false));
+    }
 }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use async_trait::async_trait;
+use object_store::CredentialProvider as _;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, Checksum};
+use object_store::client::{HttpError, HttpErrorKind, HttpRequest};
+use reqwest::header::AUTHORIZATION;
 
 use super::aws_credentials::{AwsCredentials, Source};
-use super::http::Connector;
+use super::http::{Connector, Signer};
 use super::provider;
 use super::uploads::Uploads;
 use crate::config::object_store::{Addressing, Encryption, ObjectStore};
@@ -58,16 +62,21 @@ pub fn is_s3(provider: &str) -> bool {
     provider.starts_with("s3") || provider == "ibm_storage"
 }
 
+/// Whether it speaks the protocol and is not AWS.
+pub fn is_others(provider: &str) -> bool {
+    OTHERS.contains(&provider)
+}
+
 /// Whether it has a region or asks for one.
 pub fn is_known(provider: &str) -> bool {
-    provider == "s3" || OTHERS.contains(&provider) || REGIONS.iter().any(|(name, _)| *name == provider)
+    provider == "s3" || is_others(provider) || REGIONS.iter().any(|(name, _)| *name == provider)
 }
 
 fn place(provider: &str, bucket: &str, settings: &ObjectStore) -> Result<Place, Failure> {
     let region = match (&settings.region, provider) {
         (Some(region), _) => region.clone(),
         (None, "s3") => "us-east-1".to_owned(),
-        (None, other) if OTHERS.contains(&other) => "us-east-1".to_owned(),
+        (None, other) if is_others(other) => "us-east-1".to_owned(),
         (None, other) => match REGIONS.iter().find(|(name, _)| *name == other) {
             Some((_, region)) => (*region).to_owned(),
             None => return Err(provider::unknown(provider)),
@@ -78,7 +87,7 @@ fn place(provider: &str, bucket: &str, settings: &ObjectStore) -> Result<Place, 
     if !is_known(provider) && !names_a_region {
         return Err(provider::unknown(provider));
     }
-    if !OTHERS.contains(&provider) {
+    if !is_others(provider) {
         // A dot in the name does not fit the certificate of AWS.
         let fits = !bucket.contains('.') && bucket.to_lowercase() == bucket;
         let is_virtual = match settings.addressing {
@@ -107,6 +116,7 @@ pub fn open(
     bucket: &str,
     settings: &ObjectStore,
     connector: &Connector,
+    checksums: bool,
 ) -> Result<(AmazonS3, Uploads), Failure> {
     let place = place(provider, bucket, settings)?;
     let credentials = Arc::new(AwsCredentials::new(Source {
@@ -128,13 +138,18 @@ pub fn open(
     if let Some(endpoint) = &place.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
+    if checksums {
+        builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
+        let signature = Signature { credentials: Arc::clone(&credentials), region: place.region.clone() };
+        connector.sign_with(Arc::new(signature));
+    }
     builder = match &settings.encryption {
         Encryption::Bucket => builder,
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
         Encryption::Customer(key) => builder.with_ssec_encryption(key.reveal()),
     };
     let store = builder.build().map_err(provider::unusable)?;
-    let is_aws = !OTHERS.contains(&provider);
+    let is_aws = !is_others(provider);
     let of_aws = || {
         let name = if place.is_virtual { format!("{bucket}.") } else { String::new() };
         format!("https://{name}s3.{}.amazonaws.com", place.region)
@@ -143,6 +158,24 @@ pub fn open(
     let bucket_url = if place.is_virtual { host } else { format!("{host}/{bucket}") };
     let uploads = Uploads::new(bucket_url, place.region, credentials, connector.clone(), is_aws);
     Ok((store, uploads))
+}
+
+/// `object_store` signs the checksum of the body that it knows.
+#[derive(Debug)]
+struct Signature {
+    credentials: Arc<AwsCredentials>,
+    region: String,
+}
+
+#[async_trait]
+impl Signer for Signature {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let failed = |error: object_store::Error| HttpError::new(HttpErrorKind::Unknown, error);
+        let credential = self.credentials.get_credential().await.map_err(failed)?;
+        request.headers_mut().remove(AUTHORIZATION);
+        let authorizer = AwsAuthorizer::new(&credential, "s3", &self.region).with_sign_payload(false);
+        authorizer.try_authorize(request, None).map_err(failed)
+    }
 }
 
 #[cfg(test)]

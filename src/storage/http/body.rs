@@ -23,12 +23,16 @@ use crate::monitor::Counters;
 const CHUNK: u64 = 256 << 10;
 
 /// What the next request uploads, beyond what `object_store` lets through: it takes bodies in memory only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Content {
+    /// It belongs to a file, and waits for its turn where the storage asked to slow down. Leases do not.
+    pub of_file: bool,
     /// `None`: the body that the request has.
     pub file: Option<FilePart>,
     /// Of the body. Sent along, so that the server refuses what was damaged on the way.
     pub md5: [u8; 16],
+    /// Of the part of the file, where the store is to compare it, too.
+    pub crc64: Option<u64>,
     /// Of the whole object, for the request that completes an upload of parts.
     pub whole_md5: Option<[u8; 16]>,
 }
@@ -231,11 +235,11 @@ pub(super) struct Received {
 }
 
 impl Received {
-    pub(super) fn new(inner: reqwest::Body, shared: &Arc<Shared>, pass: Pass) -> Self {
+    pub(super) fn new(inner: reqwest::Body, shared: &Arc<Shared>, pass: Option<Pass>) -> Self {
         Self {
             inner,
             shared: Arc::clone(shared),
-            pass: Some(pass),
+            pass,
             held: None,
             patience: Box::pin(tokio::time::sleep(shared.patience)),
             waiting_since: None,

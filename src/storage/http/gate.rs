@@ -47,9 +47,9 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the permission to send a request. A small one does not wait for others, only for the time that the storage
-    /// named: leases must be renewed while large files move.
-    pub async fn pass(self: &Arc<Self>, is_large: bool) -> Pass {
+    /// Waits for the permission to send a request. One that does not wait for others waits for the time that the
+    /// storage named: leases must be renewed while files move.
+    pub async fn pass(self: &Arc<Self>, waits: bool) -> Pass {
         loop {
             let changed = self.changed.notified();
             let closed_until = {
@@ -57,7 +57,7 @@ impl Gate {
                 let closed = state.closed_until.filter(|until| *until > Instant::now());
                 #[allow(clippy::cast_precision_loss, reason = "a small number")]
                 let is_free =
-                    !is_large || state.limit.is_none_or(|limit| (state.under_way as f64) < limit.max(1.0).floor());
+                    !waits || state.limit.is_none_or(|limit| (state.under_way as f64) < limit.max(1.0).floor());
                 if closed.is_none() && is_free {
                     state.under_way += 1;
                     return Pass(Arc::clone(self));

@@ -3,7 +3,7 @@
 //!
 //! - Never more requests than the storage wants ([`gate`]), never more bytes than the configuration allows ([`bandwidth`]).
 //! - A request on which nothing moves for `read_timeout` seconds fails, in both directions, and so does one that trickles.
-//! - Uploads carry the MD5 of what they send, and the digest that comes back is compared.
+//! - Uploads carry the digests of what they send, and those that come back are compared.
 //! - An object that is made of parts is created only where nothing is, as a small one is.
 
 pub mod bandwidth;
@@ -34,6 +34,7 @@ use self::gate::Gate;
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const BLOB_CONTENT_MD5: HeaderName = HeaderName::from_static("x-ms-blob-content-md5");
+const AWS_CRC64: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
 const GOOGLE_HASH: HeaderName = HeaderName::from_static("x-goog-hash");
 const AWS_ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
 const AWS_CUSTOMER_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-customer-algorithm");
@@ -63,6 +64,7 @@ pub trait Signer: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub protocol: Protocol,
+    pub bucket: String,
     /// Check certificates.
     pub verify: bool,
     /// PEM certificates of authorities beside the system's.
@@ -78,6 +80,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Shared {
     protocol: Protocol,
+    bucket: String,
     conditional: bool,
     client: reqwest::Client,
     gate: Arc<Gate>,
@@ -130,6 +133,7 @@ impl Connector {
         }
         Ok(Self(Arc::new(Shared {
             protocol: options.protocol,
+            bucket: options.bucket.clone(),
             conditional: options.conditional,
             client: builder.build()?,
             gate: Gate::new(),
@@ -164,17 +168,24 @@ impl HttpService for Service {
         let uploads = request.method() == Method::PUT;
         let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
         shared.prepare(&mut request, content.as_ref()).await?;
+        let crc64 = request.headers().get(&AWS_CRC64).cloned();
         let streamed = content.as_ref().and_then(|content| content.file.as_ref());
-        let pass = shared.gate.pass(streamed.is_some() || request.method() == Method::GET).await;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let is_of_store = shared.is_of_store(&path);
+        let waits = content.as_ref().is_some_and(|content| content.of_file) || method == Method::GET;
+        let pass = if is_of_store { Some(shared.gate.pass(waits).await) } else { None };
         let query = request.uri().query().unwrap_or_default().to_owned();
-        shared.begun.get_or_init(Instant::now);
+        if is_of_store {
+            shared.begun.get_or_init(Instant::now);
+        }
         let begin = Instant::now();
         let (answered, size, progress) = loop {
             let progress = Progress::begin(shared.patience, streamed.map(|part| Arc::clone(&part.counters)));
             let (sent, size) = shared.request(request.clone(), content.as_ref(), &progress).await?;
             match shared.execute(sent, &progress).await {
-                Err(error) if shared.may_come_up(&error) => tokio::time::sleep(BETWEEN_CONNECTIONS).await,
+                Err(error) if is_of_store && shared.may_come_up(&error) => {
+                    tokio::time::sleep(BETWEEN_CONNECTIONS).await;
+                }
                 answered => break (answered, size, progress),
             }
         };
@@ -187,18 +198,23 @@ impl HttpService for Service {
                 return Err(error);
             }
         };
-        shared.connected.store(true, Ordering::Relaxed);
         let status = answer.status();
         if !status.is_success() {
             progress.was_in_vain();
         }
         tracing::trace!(target: "medusa::http", "{method} {path} {size} bytes: {status} after {took:.1?}");
-        shared.adapt(status, answer.headers());
+        if is_of_store {
+            shared.connected.store(true, Ordering::Relaxed);
+            shared.adapt(status, answer.headers());
+        }
         if headers::must_be_read(&method, status) {
             return shared.judge(&method, answer).await;
         }
         if let Some(content) = content.filter(|_| status.is_success()) {
-            shared.compare(answer.headers(), content.md5, &query).inspect_err(|_| progress.was_in_vain())?;
+            let compared = shared.compare(answer.headers(), content.md5, &query);
+            compared
+                .and_then(|()| compare_crc64(answer.headers(), crc64.as_ref()))
+                .inspect_err(|_| progress.was_in_vain())?;
         }
         let refusal = headers::refusal(&method, status, answer.headers(), chrono::Utc::now());
         if (status.is_redirection() || status == StatusCode::NOT_FOUND)
@@ -224,8 +240,19 @@ impl HttpService for Service {
 }
 
 impl Shared {
+    /// Whether a request is about the bucket. Tokens of Google and Azure are asked for by the same client, from other servers.
+    fn is_of_store(&self, path: &str) -> bool {
+        let mut folders = path.split('/').filter(|folder| !folder.is_empty());
+        self.protocol == Protocol::S3 || folders.next() == Some(self.bucket.as_str())
+    }
+
     /// Adds what `object_store` does not: conditions, digests, and the length of a body that is streamed.
     async fn prepare(&self, request: &mut HttpRequest, content: Option<&Content>) -> Result<(), HttpError> {
+        if self.protocol == Protocol::Azure && request.uri().path().contains("%5C") {
+            // Another object would be meant.
+            let message = "Azure takes a backslash in a name for a slash";
+            return Err(HttpError::new_boxed(HttpErrorKind::Unknown, message.into()));
+        }
         let query = request.uri().query().unwrap_or_default().to_owned();
         let headers_before = request.headers().len();
         let mut is_changed = false;
@@ -240,6 +267,9 @@ impl Shared {
                 }
             } else {
                 headers.insert(CONTENT_MD5, header(&STANDARD.encode(content.md5))?);
+                if let Some(crc64) = content.crc64 {
+                    headers.insert(AWS_CRC64, header(&STANDARD.encode(crc64.to_be_bytes()))?);
+                }
                 if let Some(part) = &content.file {
                     headers.insert(CONTENT_LENGTH, part.length.into());
                     is_changed = true;
@@ -247,7 +277,8 @@ impl Shared {
             }
         }
         is_changed |= request.headers().len() != headers_before;
-        // The signatures of S3 leave out the length, and what is added to the signed headers.
+        // Signatures of S3 leave out the length, and what is added to the signed headers: only a checksum that is replaced needs
+        // another one.
         if is_changed && let Some(signer) = self.signer.get() {
             signer.sign(request).await?;
         }
@@ -350,7 +381,8 @@ impl Shared {
 
     /// What was stored is what was sent, as far as the answer tells.
     fn compare(&self, headers: &HeaderMap, sent: [u8; 16], query: &str) -> Result<(), HttpError> {
-        if query.contains("comp=block") {
+        // To a list of blocks it tells of the list.
+        if query.contains("comp=blocklist") {
             return Ok(());
         }
         match self.md5_of(headers) {
@@ -403,6 +435,19 @@ impl Shared {
     }
 }
 
+/// The same with the checksum that S3 says of an object that is encrypted with a key, too.
+fn compare_crc64(headers: &HeaderMap, sent: Option<&HeaderValue>) -> Result<(), HttpError> {
+    match (headers.get(&AWS_CRC64), sent) {
+        (Some(stored), Some(sent)) if stored != sent => {
+            let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let (stored, sent) = (text(stored), text(sent));
+            let message = format!("the storage received something else: CRC-64 {stored} instead of {sent}");
+            Err(HttpError::new_boxed(HttpErrorKind::Unknown, message.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An error whose text has its causes: `object_store` shows the first one only.
 #[derive(Debug)]
 struct Explained(reqwest::Error);
@@ -450,7 +495,9 @@ mod tests {
         crate::cassandra::tls::install_provider();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (protocol, patience) = (Protocol::S3, Duration::from_mins(1));
-        let options = Options { protocol, verify: true, ca: Vec::new(), patience, bandwidth: 0, conditional: true };
+        let bucket = "b".to_owned();
+        let options =
+            Options { protocol, bucket, verify: true, ca: Vec::new(), patience, bandwidth: 0, conditional: true };
         let client = Connector::new(&options).unwrap().connect(&ClientOptions::new()).unwrap();
         let ask = async |_| {
             let mut request = HttpRequest::new(HttpRequestBody::empty());

@@ -28,6 +28,11 @@ impl StorageCheckArgs {
         if report.is_good() {
             return Ok(());
         }
+        if let (0, Some(seconds)) = (report.failed(), report.clock_difference) {
+            let location = &report.location;
+            let message = format!("the clocks of this node and of {location} differ by {} seconds", seconds.abs());
+            return Err(Failure::problems(message).hint("set the clock of this node (ntp, chrony)").into());
+        }
         let count = units::counted(report.failed() as u64, "thing");
         let hint = report.first_hint().unwrap_or_else(|| {
             "docs/storage has the permissions that each command needs, and what to do about a store without conditional requests".into()

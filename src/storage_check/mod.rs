@@ -165,7 +165,11 @@ impl Check<'_> {
         })
         .await;
         if storage.has_unfinished_uploads() && self.role != Some(Role::Janitor) {
+            let unfinished = self.key("unfinished");
             self.probe(&UNFINISHED, async {
+                if let Some(aborted) = storage.try_upload(&unfinished).await? {
+                    aborted?;
+                }
                 // Another check may be uploading at this moment.
                 storage.abort_unfinished_uploads(&root, &Abandoned::older_than(LEFT)).await?;
                 Ok(((), String::new()))

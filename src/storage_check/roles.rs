@@ -27,8 +27,18 @@ impl Role {
 
     pub fn commands(self) -> &'static [&'static str] {
         match self {
-            Self::Reader => &["list-backups", "status", "verify", "download", "restore-node"],
-            Self::Node => &["backup-node", "leases"],
+            Self::Reader => &[
+                "list-backups",
+                "status",
+                "report-last-backup",
+                "fetch-tokenmap",
+                "get-last-complete-cluster-backup",
+                "verify",
+                "download",
+                "restore-node",
+                "restore-cluster",
+            ],
+            Self::Node => &["backup-node", "backup-cluster", "leases", "storage-check", "doctor"],
             Self::Janitor => &["purge", "purge-decommissioned", "delete-backup", "build-index"],
         }
     }
@@ -49,5 +59,31 @@ impl Role {
             Self::Janitor => needs.extend([&DELETE_DATA, &DELETE_INDEX]),
         }
         needs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    /// `init` looks into the bucket, and does without.
+    const NEED_NO_BUCKET: [&str; 4] = ["init", "config", "completions", "man-pages"];
+
+    #[test]
+    fn every_command_has_a_role_and_stands_with_it_in_the_documentation() {
+        let page = include_str!("../../docs/storage/README.md");
+        let row = |role: Role| page.lines().find(|line| line.starts_with(&format!("| {} | ", role.name()))).unwrap();
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let roles: Vec<_> = Role::ALL.into_iter().filter(|role| role.commands().contains(&name)).collect();
+            assert_eq!(roles.len(), usize::from(!NEED_NO_BUCKET.contains(&name)), "{name}: {roles:?}");
+            assert!(roles.iter().all(|role| row(*role).contains(&format!("`{name}`"))), "{name} is not documented");
+        }
+        let is_unknown = |name: &&&str| Cli::command().find_subcommand(name).is_none();
+        let unknown: Vec<_> = Role::ALL.iter().flat_map(|role| role.commands()).filter(is_unknown).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
     }
 }

@@ -72,7 +72,7 @@ impl Check<'_> {
         let told = |error: anyhow::Error| one_line(&error);
         if let Err(error) = storage.delete(vec![key.clone()]).await {
             let written = match storage.try_upload(&key).await {
-                Ok(tried) => tried.then_some(Ok(())),
+                Ok(tried) => tried.map(|_| Ok(())),
                 Err(error) => Some(Err(told(error.into()))),
             };
             return Tried { written, deleted: Err(told(error.into())) };

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -19,12 +19,17 @@ use scylla::statement::Consistency;
 use scylla::value::{CqlValue, Row};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::naming::first_address;
 use super::tls;
 use super::yaml::CassandraYaml;
 use crate::config;
 use crate::error::Failure;
+
+/// How long nodes may take to learn a new schema; gossip takes a few seconds.
+const AGREEMENT: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// An open session. Every request has the deadline `cql_timeout`.
 #[derive(Debug)]
@@ -154,6 +159,30 @@ impl Cql {
     /// Runs a statement that gives no rows.
     pub async fn execute(&self, statement: &str) -> Result<(), Failure> {
         self.query(statement).await.map(drop)
+    }
+
+    /// Waits until the other nodes know the schema that this one has: the driver asks this one only, and whoever goes on at
+    /// another node would not find what was created here. A node that is down does not learn it: then it is said, after a while.
+    pub async fn agree_on_schema(&self) -> Result<(), Failure> {
+        let begin = Instant::now();
+        loop {
+            let own = self.rows::<(Option<Uuid>,)>("SELECT schema_version FROM system.local").await?;
+            let others = self.rows::<(Option<Uuid>,)>("SELECT schema_version FROM system.peers").await?;
+            let behind = others.iter().filter(|other| !own.contains(other)).count();
+            if behind == 0 {
+                return Ok(());
+            }
+            if begin.elapsed() > AGREEMENT {
+                let seconds = AGREEMENT.as_secs();
+                tracing::warn!(
+                    "{behind} of {} other nodes do not know the new schema after {seconds} s: they are down, or will not find what \
+                     was created until they do (nodetool describecluster)",
+                    others.len()
+                );
+                return Ok(());
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// The rows of any query, each value as Python's `str` shows it.

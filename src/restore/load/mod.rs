@@ -300,6 +300,8 @@ async fn change_schema(context: &Context, cql: &Cql, steps: &[(&str, &Step)]) ->
         })?;
     }
     if !steps.is_empty() {
+        // Other nodes load, too, and stream to others.
+        cql.agree_on_schema().await?;
         context.monitor.step("schema", &counted(steps.len() as u64, "statement"), begin.elapsed());
     }
     Ok(())

@@ -136,9 +136,6 @@ impl RestoreClusterArgs {
             let folder = folder.display();
             return Err(Failure::usage(format!("--temp-dir is {folder}, and must be an absolute path")));
         }
-        if self.verify && context.config.checks.query.is_empty() {
-            tracing::warn!("--verify: query in [checks] is empty here; every target uses its own");
-        }
         Ok(ClusterRestoreOptions {
             name: existing_name(&self.backup_name)?,
             choice,
@@ -172,6 +169,17 @@ fn judge(outcome: &ClusterOutcome) -> anyhow::Result<()> {
         let failure = if done == 0 { Failure::failed(message) } else { Failure::problems(message) };
         return Err(failure
             .hint("the same command loads all of it again, which does no harm: rows are only added")
+            .into());
+    }
+    let undecided = outcome.undecided();
+    if undecided > 0 {
+        let message = format!("of {undecided} of {all} targets it is not known what they have, or they wait for it");
+        let failure = if done == 0 { Failure::failed(message) } else { Failure::problems(message) };
+        return Err(failure
+            .hint(
+                "the runs go on there, and the same command takes them up again; medusa restore-node … --undo starts a target \
+                 that is down with its previous data",
+            )
             .into());
     }
     if done == 0 {

@@ -15,6 +15,7 @@ use crate::restore::load::replication::{Replication, parse_dc_map, parse_replica
 use crate::restore::load::schema::Change;
 use crate::restore::load::{self, LoadOptions};
 use crate::restore::plan::Mode;
+use crate::restore::runs::Run;
 use crate::restore::{self, Extent, RestoreOptions, State};
 use crate::screen::output::Output;
 
@@ -65,6 +66,12 @@ pub struct RestoreNodeArgs {
     /// The run that this belongs to: what it has restored is not restored again
     #[arg(long, value_name = "ID", help_heading = "For restore-cluster")]
     run: Option<String>,
+    /// A line of its plan, as in a host list
+    #[arg(long = "host", value_name = "LINE", help_heading = "For restore-cluster", requires = "stage_only")]
+    hosts: Vec<String>,
+    /// Tell which restores of a cluster were begun here, and end
+    #[arg(long, help_heading = "For restore-cluster", group = "extent")]
+    state: bool,
     /// Stream the rows into the running cluster with Cassandra's sstableloader, whatever its nodes and tokens are
     ///
     /// Cassandra keeps running. --fqdn may name several nodes, with commas between. Missing keyspaces, types, functions, tables,
@@ -97,10 +104,15 @@ pub struct RestoreNodeArgs {
 impl RestoreNodeArgs {
     /// Whether it is a step of a restore, of whose end nobody is told unless it fails.
     pub fn is_part(&self) -> bool {
-        self.stage_only || self.stop_only || self.undo || self.schema_only
+        self.stage_only || self.stop_only || self.undo || self.schema_only || self.state
     }
 
     pub async fn run(&self, context: &Context, output: &Output, facts: &mut Facts) -> anyhow::Result<()> {
+        if self.state {
+            *facts = Facts::Nothing;
+            let runs = Run::all(&context.cassandra_yaml()?)?;
+            return output.print(|look| Run::text(&runs, look), || Run::json(&runs));
+        }
         *facts = Facts::Restore { name: self.backup_name.clone(), done: None };
         if self.use_sstableloader {
             return self.load(context, output, facts).await;
@@ -131,6 +143,7 @@ impl RestoreNodeArgs {
                 _ => Extent::Whole,
             },
             run: self.run.clone(),
+            hosts: self.hosts.clone(),
         };
         if self.dry_run {
             let plan = context.interrupt.or(restore::dry_run(context, &options)).await?;

@@ -118,6 +118,8 @@ impl Ssh {
     async fn follow(&self, host: &str, job: &Job, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<JobEnd, SshError> {
         let mut run = uuid::Uuid::new_v4().simple().to_string();
         let (mut begun, mut attempt, mut pause) = (false, 1, PAUSES[0]);
+        // A connection that was made and closed may have begun the run without our hearing of it.
+        let mut may_be_begun = false;
         let mut last_heard = Instant::now();
         loop {
             let mut heard = Heard::default();
@@ -143,8 +145,12 @@ impl Ssh {
             };
             if !begun {
                 if !self.again(host, &heard, &error, attempt).await {
-                    return Err(error);
+                    let is_lost = may_be_begun && matches!(error, SshError::Unreachable { .. });
+                    let tried = last_heard.elapsed();
+                    let lost = |cause| SshError::Lost { host: host.to_owned(), tried, cause: Box::new(cause) };
+                    return Err(if is_lost { lost(error) } else { error });
                 }
+                may_be_begun |= matches!(error, SshError::Closed { .. } | SshError::Silent { .. });
                 attempt += 1;
                 continue;
             }

@@ -107,6 +107,19 @@ impl SshError {
         }
     }
 
+    /// Whether a run may have been begun that goes on, or has ended in a way of which nothing was heard.
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost { .. }
+                | Self::Deadline { .. }
+                | Self::Closed { .. }
+                | Self::Silent { .. }
+                | Self::NoStatus { .. }
+                | Self::Taken { .. }
+        )
+    }
+
     /// Whether it may go by itself.
     pub(super) fn passes(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Closed { .. } | Self::Silent { .. })

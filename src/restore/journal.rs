@@ -95,6 +95,9 @@ pub struct Journal {
     /// The run of a whole cluster that this belongs to.
     #[serde(default)]
     pub run: Option<String>,
+    /// Its plan, as the lines of a host list.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// What stays of a restore that was a part of a run for a whole cluster: that run, when it is gone on with, must not restore
@@ -104,6 +107,9 @@ pub struct Restored {
     pub version: u32,
     pub command: String,
     pub run: String,
+    /// Its plan, as the lines of a host list.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// Unix seconds.
     pub finished: i64,
 }
@@ -197,7 +203,8 @@ impl Journal {
     /// The end of a restore that succeeded: what it made beside Cassandra's files goes, and what [`Restored`] says stays.
     pub fn complete(&self, folder: &Path, now: i64) -> anyhow::Result<()> {
         let Some(run) = self.run.clone() else { return self.remove(folder) };
-        let restored = Restored { version: Self::VERSION, command: self.command.clone(), run, finished: now };
+        let (version, hosts) = (Self::VERSION, self.hosts.clone());
+        let restored = Restored { version, command: self.command.clone(), run, hosts, finished: now };
         write_durably(&Restored::file(folder), &serde_json::to_vec(&restored)?)?;
         Self { phase: Phase::Done, ..self.clone() }.write(folder)?;
         for other in self.folders.iter().filter(|other| *other != folder) {
@@ -283,6 +290,7 @@ mod tests {
             tables: 1,
             was_running: true,
             run: None,
+            hosts: Vec::new(),
         }
     }
 
@@ -308,11 +316,12 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join(".medusa-restore-b1");
         fs::create_dir_all(folder.join("undo/x")).unwrap();
-        let journal = Journal { run: Some("r1".into()), ..journal(&folder) };
+        let journal = Journal { run: Some("r1".into()), hosts: vec!["True,m1,n1".into()], ..journal(&folder) };
         journal.write(&folder).unwrap();
         journal.complete(&folder, 7).unwrap();
         assert_eq!(Journal::unfinished(data.path()).unwrap(), []);
-        let restored = Restored { version: 1, command: "x".into(), run: "r1".into(), finished: 7 };
+        let hosts = vec!["True,m1,n1".to_owned()];
+        let restored = Restored { version: 1, command: "x".into(), run: "r1".into(), hosts, finished: 7 };
         assert_eq!(Restored::all(data.path()).unwrap(), [(folder.clone(), restored)]);
         assert!(!folder.join("undo").exists());
         Restored::forget(&folder).unwrap();

@@ -16,6 +16,7 @@ pub mod load;
 pub mod moves;
 pub mod place;
 pub mod plan;
+pub mod runs;
 pub mod select;
 pub mod swap;
 
@@ -58,6 +59,8 @@ pub struct RestoreOptions {
     pub extent: Extent,
     /// The run of a whole cluster that this belongs to.
     pub run: Option<String>,
+    /// Its plan, as the lines of a host list.
+    pub hosts: Vec<String>,
 }
 
 /// How much of a restore one run does: those of a whole cluster go step by step on all nodes.
@@ -317,7 +320,12 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
     let monitor = &*context.monitor;
     monitor.title(&format!("restore {} of {} from {}", options.name, context.fqdn, context.storage.location()));
     let (mut begun_folders, mut ran_then, mut are_staged) = (Vec::new(), false, false);
+    // Only the first step is told the plan of the cluster.
+    let mut hosts = options.hosts.clone();
     for (folder, journal) in unfinished(&yaml)? {
+        if hosts.is_empty() && journal.command == command && journal.run == options.run {
+            hosts.clone_from(&journal.hosts);
+        }
         let (tables, folders, was_running) = (journal.tables, journal.folders.clone(), journal.was_running);
         match swap.settle(&folder, journal, &command, options).await? {
             Settled::Done(down) => {
@@ -366,6 +374,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
         tables: plan.tables.len(),
         was_running: ran_then || service.is_running(),
         run: options.run.clone(),
+        hosts,
     };
     moves::make_as_its_parent(&folder)?;
     journal.write(&folder)?;

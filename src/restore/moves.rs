@@ -242,6 +242,7 @@ mod tests {
             tables: 2,
             was_running: true,
             run: None,
+            hosts: Vec::new(),
         }
     }
 

@@ -354,6 +354,7 @@ impl Swap<'_> {
         for statement in statements.iter().flat_map(|statement| crate::model::cql::statements(statement)) {
             cql.execute(statement).await?;
         }
+        cql.agree_on_schema().await?;
         self.context.monitor.step("schema", &counted(statements.len() as u64, "statement"), begin.elapsed());
         Ok(())
     }
@@ -365,7 +366,11 @@ impl Swap<'_> {
         let begin = Instant::now();
         let (mut is_told, mut in_reach): (_, Option<Instant>) = (false, None);
         while begin.elapsed() < SEED_PATIENCE {
-            let addresses: Vec<_> = seeds.iter().filter_map(|seed| first_address(seed)).collect();
+            let mut addresses: Vec<_> = seeds.iter().filter_map(|seed| first_address(seed)).collect();
+            if addresses.is_empty() {
+                // Names of ssh may mean nothing here. Cassandra will ask those that it knows.
+                addresses = self.yaml.seeds.iter().filter_map(|seed| first_address(seed)).collect();
+            }
             let is_open = |port| addresses.iter().any(|address| service::is_open((*address, port).into()));
             // A seed takes connections of its peers before it answers them, and they end if it does not within ring_delay.
             let settled = |since: Instant| since.elapsed() > SEED_SETTLES;

@@ -314,9 +314,11 @@ fn every_document_about_a_node_is_what_its_schema_says_and_nothing_else_is() {
     let restore = ["restore-node", "--backup-name", "b1"];
     printed.add(&medusa, &[&restore[..], &["--dry-run"]].concat());
     printed.add(&medusa, &restore);
-    for step in [&["--stage-only"][..], &["--stop-only"], &["--dry-run"], &[], &["--dry-run"]] {
-        printed.add(&medusa, &[&restore[..], step, &["--run", "r1"]].concat());
+    let stage = ["--stage-only", "--host", "True,n1,n1"];
+    for step in [&stage[..], &["--stop-only"], &["--dry-run"], &[], &["--dry-run"]] {
+        printed.add(&medusa, &[&restore[..], step, &["--keyspace", "shop", "--run", "r1"]].concat());
     }
+    printed.add(&medusa, &[&restore[..], &["--state"]].concat());
     let load = [&restore[..], &["--use-sstableloader", "--keyspace", "shop"]].concat();
     node.session().query("DROP KEYSPACE shop");
     printed.add(&medusa, &[&load[..], &["--dry-run"]].concat());

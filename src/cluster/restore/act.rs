@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::mapping::Method;
+use super::mapping::{Mapping, Method};
 use super::plan::{ClusterPlan, PlannedTarget};
 use super::report::{ClusterOutcome, State, TargetOutcome};
-use super::{ClusterRestoreOptions, Step};
+use super::{ClusterRestoreOptions, Step, check, targets};
 use crate::cluster::hosts::connect;
 use crate::cluster::remote::on_hosts;
 use crate::context::Context;
@@ -39,6 +39,8 @@ struct Ended<'a> {
     took: Duration,
     /// Why it failed.
     problem: Option<String>,
+    /// It may come to a good end, of which we hear nothing.
+    goes_on: bool,
 }
 
 /// Carries out the plan.
@@ -73,10 +75,12 @@ impl<'a> Act<'a> {
 
         // Jobs of an earlier coordinator may still be at work on the others.
         let early: Vec<_> = pending.iter().copied().filter(|target| !target.check.is_swapping()).collect();
-        let staged = match self.interruptible(&early, Step::Stage { run }).await {
+        let hosts = self.plan.host_list();
+        let bring = Step::Stage { run, hosts: &hosts };
+        let staged = match self.interruptible(&early, bring).await {
             Ok(ended) => ended,
             Err(error) => {
-                self.end_jobs(&early, Step::Stage { run }).await;
+                self.end_jobs(&early, bring).await;
                 let undone = self.undo(&was_down).await;
                 return Err(told(error, &undone));
             }
@@ -92,15 +96,25 @@ impl<'a> Act<'a> {
                 .into());
         }
 
+        if let Err(error) = self.check_owners(&early).await {
+            let undone = self.undo(&was_down).await;
+            return Err(told(error, &undone));
+        }
+
         let down_since = Instant::now();
         self.stop(&early, &was_down, run).await?;
 
         let (seeds, rest): (Vec<_>, Vec<_>) = pending.iter().copied().partition(|target| target.is_seed);
-        let mut outcomes = self.start(&seeds, &[]).await?;
+        let mut outcomes = self.start(&seeds, &[], &rest).await?;
         let mut up: Vec<String> = restored(&outcomes);
         // Those that this run restored before are up, too.
         up.extend(self.plan.targets.iter().filter(|t| t.is_done && t.is_seed).map(|t| t.given.target.clone()));
-        if up.is_empty() && !seeds.is_empty() && !rest.is_empty() {
+        let is_unknown = outcomes.iter().any(|outcome| outcome.state == State::Unknown);
+        if up.is_empty() && is_unknown {
+            // With restored data or with the previous one the others would be wrong beside a seed that has the other.
+            let reason = "it is not known whether a seed was restored";
+            outcomes.extend(rest.iter().map(|target| outcome(target, State::Waiting, None, Some(reason.to_owned()))));
+        } else if up.is_empty() && !seeds.is_empty() && !rest.is_empty() {
             self.context
                 .monitor
                 .problem("no seed was restored: the other targets are started with their previous data");
@@ -112,9 +126,23 @@ impl<'a> Act<'a> {
                 outcome(target, state, None, problem.map(str::to_owned))
             }));
         } else {
-            outcomes.extend(self.start(&rest, &up).await?);
+            outcomes.extend(self.start(&rest, &up, &[]).await?);
         }
         Ok(self.outcome(outcomes, Some(down_since.elapsed())))
+    }
+
+    /// Looks once more for owners of the tokens: bringing files may have taken hours.
+    async fn check_owners(&self, early: &[&'a PlannedTarget]) -> anyhow::Result<()> {
+        if self.plan.method != Method::Remote || early.is_empty() {
+            return Ok(());
+        }
+        let assignments = early.iter().map(|target| target.given.clone()).collect();
+        let mapping =
+            Mapping { method: Method::Remote, reason: String::new(), assignments, notes: Vec::new(), is_blind: false };
+        let now = check::all(self.context, self.options, self.ssh, &mapping).await?;
+        let others = self.plan.targets.iter().filter(|target| early.iter().all(|one| one.given != target.given));
+        let others = others.map(|target| (&target.given, &target.check));
+        Ok(targets::check_owners(mapping.assignments.iter().zip(&now).chain(others))?)
     }
 
     /// Stops all targets: the first one alone, because it may have to create tables that the others find then.
@@ -164,13 +192,21 @@ impl<'a> Act<'a> {
             .into())
     }
 
-    /// Swap and start. A target that fails puts its previous data back by itself.
-    async fn start(&self, targets: &[&'a PlannedTarget], seeds: &[String]) -> anyhow::Result<Vec<TargetOutcome>> {
+    /// Swap and start. A target that fails puts its previous data back by itself. `left`: down, and not started yet.
+    async fn start(
+        &self,
+        targets: &[&'a PlannedTarget],
+        seeds: &[String],
+        left: &[&'a PlannedTarget],
+    ) -> anyhow::Result<Vec<TargetOutcome>> {
         let step = Step::Start { run: &self.plan.run, seeds };
         let ended = self.interruptible(targets, step).await.map_err(|error| {
-            let hint = "the targets go on by themselves as far as they can; the same command finishes the restore";
+            let hint = "the others go on by themselves as far as they can; the same command finishes the restore";
+            let line = |state: &'static str| move |target: &&PlannedTarget| format!("{}: {state}", target.given.target);
+            let begun = targets.iter().map(line("is being started with the restored data"));
+            let down = left.iter().map(line("is down, with its previous data, until the same command goes on"));
             match error.downcast::<Failure>() {
-                Ok(failure) => failure.hint(hint).into(),
+                Ok(failure) => failure.details(begun.chain(down)).hint(hint).into(),
                 Err(error) => error,
             }
         })?;
@@ -230,7 +266,8 @@ impl<'a> Act<'a> {
             return;
         }
         let begin = Instant::now();
-        let restored = restored(&outcome.targets);
+        let has_it = |outcome: &&TargetOutcome| matches!(outcome.state, State::Restored | State::Already);
+        let restored: Vec<_> = outcome.targets.iter().filter(has_it).map(|outcome| outcome.target.clone()).collect();
         let answers = on_hosts(&restored, self.plan.parallel, |host| async move {
             let cql = connect(self.context, Some(host)).await?;
             checks::ask(self.context, &cql).await
@@ -281,12 +318,14 @@ impl<'a> Act<'a> {
                 let mut lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.insert(host.to_owned(), line.trim().to_owned());
             };
-            let problem = problem(self.ssh.run(host, &job, &hear).await);
+            let ended = self.ssh.run(host, &job, &hear).await;
+            let goes_on = ended.as_ref().is_err_and(SshError::leaves_doubt);
+            let problem = problem(host, ended);
             last_lines.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
             if let Some(problem) = &problem {
                 self.context.monitor.problem(&format!("{host}: {}: {problem}", step.name()));
             }
-            Ended { target, took: sent.elapsed(), problem }
+            Ended { target, took: sent.elapsed(), problem, goes_on }
         });
         tokio::pin!(work);
         let ended = loop {
@@ -333,7 +372,11 @@ impl Ended<'_> {
     }
 
     fn outcome(self) -> TargetOutcome {
-        let state = if self.problem.is_none() { State::Restored } else { State::Failed };
+        let state = match self.problem {
+            None => State::Restored,
+            Some(_) if self.goes_on => State::Unknown,
+            Some(_) => State::Failed,
+        };
         outcome(self.target, state, Some(self.took), self.problem)
     }
 }
@@ -352,10 +395,13 @@ fn all(targets: &[&PlannedTarget]) -> String {
     counted(targets.len() as u64, "target")
 }
 
-fn problem(ended: Result<JobEnd, SshError>) -> Option<String> {
+fn problem(host: &str, ended: Result<JobEnd, SshError>) -> Option<String> {
     match ended {
         Ok(end) if end.code == 0 => None,
-        Ok(end) => Some(end.reason()),
+        Ok(end) => {
+            tracing::debug!("{host} ended with exit code {}, and said last:\n{}", end.code, end.stderr);
+            Some(end.reason())
+        }
         Err(error) => Some(error.to_string()),
     }
 }

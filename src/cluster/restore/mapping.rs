@@ -12,6 +12,9 @@ use crate::error::Failure;
 use crate::model::tokenmap::{TokenmapEntry, Tokens};
 use crate::model::units::counted;
 
+/// What comes of a node of the ring that is not restored with the others.
+pub const NEWER: &str = "what it has is newer than the backup, and comes back to the others";
+
 /// Tokens that are shown where they differ.
 const SHOWN_TOKENS: usize = 3;
 
@@ -60,6 +63,8 @@ pub struct Mapping {
     pub assignments: Vec<Assignment>,
     /// What the person should know.
     pub notes: Vec<String>,
+    /// Nobody could be asked about the ring.
+    pub is_blind: bool,
 }
 
 /// What is asked for.
@@ -96,19 +101,19 @@ pub fn onto_ring(sources: &[Source], ring: &[RingNode], rules: Rules) -> Result<
             let left = targets.iter().filter(|target| assignments.iter().all(|given| given.target != target.host));
             notes.extend(left.map(|target| {
                 format!(
-                    "{} gets nothing: the backup has no part of it; its data stays and it goes on running",
+                    "{} gets nothing: the backup has no part of it. Its data stays and it goes on running; {NEWER}",
                     target.host
                 )
             }));
             let reason = "every host owns the tokens that it had in the backup".to_owned();
-            return Ok(Mapping { method: Method::InPlace, reason, assignments, notes });
+            return Ok(Mapping { method: Method::InPlace, reason, assignments, notes, is_blind: false });
         }
         Err(why_not) => why_not,
     };
     let why_not_tokens = match by_tokens(sources, targets, rules) {
         Ok(assignments) => {
             let reason = format!("the ring has the same tokens, on other hosts ({why_not_own})");
-            return Ok(Mapping { method: Method::Remote, reason, assignments, notes });
+            return Ok(Mapping { method: Method::Remote, reason, assignments, notes, is_blind: false });
         }
         Err(why_not) => why_not,
     };
@@ -124,7 +129,7 @@ pub fn onto_ring(sources: &[Source], ring: &[RingNode], rules: Rules) -> Result<
                 }
             }
             let reason = format!("as many hosts, whose tokens are replaced ({why_not_own})");
-            Ok(Mapping { method: Method::Remote, reason, assignments, notes })
+            Ok(Mapping { method: Method::Remote, reason, assignments, notes, is_blind: false })
         }
         Err(why_not) => Ok(dealt(sources, targets, format!("{why_not_own}; {why_not}"), notes)),
     }
@@ -139,7 +144,7 @@ fn of_backed_up_datacenters(sources: &[Source], ring: &[RingNode], notes: &mut V
     }
     let others: Vec<_> = of_ring.difference(&of_backup).flatten().copied().collect();
     notes.push(format!(
-        "the backup has no node of {}: its hosts are left as they are and go on running",
+        "the backup has no node of {}: its hosts are left as they are and go on running; {NEWER}",
         others.join(", ")
     ));
     ring.iter().filter(|target| of_backup.contains(&target.dc.as_deref())).cloned().collect()
@@ -336,7 +341,7 @@ fn dealt(sources: &[Source], targets: &[RingNode], reason: String, notes: Vec<St
         assignments[i % count].sources.push(name);
     }
     assignments.retain(|assignment| !assignment.sources.is_empty());
-    Mapping { method: Method::Load, reason, assignments, notes }
+    Mapping { method: Method::Load, reason, assignments, notes, is_blind: false }
 }
 
 fn assigned(source: &Source, target: &RingNode, why: &str) -> Assignment {

@@ -8,6 +8,7 @@
 
 pub mod act;
 pub mod check;
+pub mod interrupted;
 #[cfg(test)]
 mod made;
 pub mod mapping;
@@ -16,9 +17,10 @@ pub mod report;
 pub mod targets;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use self::check::Check;
-use self::mapping::{Assignment, Method};
+use self::mapping::{Assignment, Mapping, Method};
 use self::plan::ClusterPlan;
 use crate::cluster::hosts::Choice;
 use crate::cluster::remote::{check_versions, job_id};
@@ -29,6 +31,9 @@ use crate::exec::ssh::Ssh;
 use crate::model::names::BackupName;
 use crate::model::units::counted;
 use crate::restore::select::Selection;
+
+/// How long a host may take to say what it would do: it lists the backup and asks Cassandra.
+const ANSWER: Duration = Duration::from_mins(15);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -61,6 +66,13 @@ pub struct LoadOptions {
     pub recreate_tables: bool,
     pub dc_map: Vec<String>,
     pub replication: Vec<String>,
+}
+
+impl LoadOptions {
+    /// Whether something was asked for that only a load does.
+    fn is_about_schema(&self) -> bool {
+        self.recreate_tables || !self.dc_map.is_empty() || !self.replication.is_empty()
+    }
 }
 
 impl ClusterRestoreOptions {
@@ -108,19 +120,24 @@ impl ClusterRestoreOptions {
         add("--output", Some("json"));
         let arguments = context.forward.arguments(Some(&given.sources.join(",")), &words);
         // A run that was begun by another coordinator is the same work, whatever that one waited for.
-        let is_work = |word: &&String| !word.starts_with("--run=") && !word.starts_with("--seeds=");
+        let is_work = |word: &&String| ["--run=", "--seeds=", "--host="].iter().all(|name| !word.starts_with(name));
         let work: Vec<_> = arguments.iter().filter(is_work).cloned().collect();
         let id = job_id(&format!("restore-{}", step.name()), &work);
-        Job { id, folder: folder.unwrap_or_else(|| "/tmp".to_owned()), arguments, deadline: None }
+        let deadline = matches!(step, Step::Check | Step::State).then_some(ANSWER);
+        Job { id, folder: folder.unwrap_or_else(|| "/tmp".to_owned()), arguments, deadline }
     }
 }
 
 /// What a target does in one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
+    /// What runs were begun there.
+    State,
     Check,
     Stage {
         run: &'a str,
+        /// The plan as a host list, by which any target can tell how to go on.
+        hosts: &'a [String],
     },
     Stop {
         run: &'a str,
@@ -142,6 +159,7 @@ pub enum Step<'a> {
 impl Step<'_> {
     pub fn name(self) -> &'static str {
         match self {
+            Self::State => "state",
             Self::Check => "check",
             Self::Stage { .. } => "stage",
             Self::Stop { .. } => "stop",
@@ -155,13 +173,17 @@ impl Step<'_> {
 
     fn words(self, add: &mut impl FnMut(&str, Option<&str>)) {
         match self {
+            Self::State => add("--state", None),
             Self::Check => {
                 add("--dry-run", None);
                 add("--run", Some("plan"));
             }
-            Self::Stage { run } => {
+            Self::Stage { run, hosts } => {
                 add("--stage-only", None);
                 add("--run", Some(run));
+                for line in hosts {
+                    add("--host", Some(line));
+                }
             }
             Self::Stop { run } => {
                 add("--stop-only", None);
@@ -190,7 +212,7 @@ impl Step<'_> {
 /// The backup is not complete, or a target could not do its part: each of them is named.
 pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh) -> anyhow::Result<ClusterPlan> {
     let backup = targets::read_backup(context, options).await?;
-    let (mapping, seeds, mut notes) = targets::map(context, options, &backup).await?;
+    let (mapping, seeds, mut notes) = targets::map(context, options, ssh, &backup).await?;
     let is_whole = options.selection.includes_system();
     if mapping.method == Method::InPlace && options.keep_auth && is_whole {
         // Medusa keeps it where there is a host list, because it calls no restore with one in place.
@@ -215,7 +237,12 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
     }
     let checks = check::all(context, options, ssh, &mapping).await?;
     targets::check_version(context, options, &mapping, &checks).await?;
-    targets::check_owners(&mapping, &checks)?;
+    targets::check_blind(&mapping, &checks)?;
+    targets::check_owners(mapping.assignments.iter().zip(&checks))?;
+    notes.extend(version_note(options, &mapping, &checks));
+    if mapping.method != Method::Load && options.load.is_about_schema() {
+        notes.push("--recreate-tables, --dc-map and --replication have no effect: nothing is loaded".to_owned());
+    }
     if is_whole && mapping.method == Method::Remote && !options.keep_auth {
         notes.push(
             "roles and passwords of the targets are replaced by those of the backup (--keep-auth keeps them)"
@@ -224,6 +251,19 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
     }
     let run = run_of(options, &checks);
     Ok(ClusterPlan::new(options, &backup, mapping, &seeds, checks, run, notes))
+}
+
+/// Where nobody says which release runs there.
+fn version_note(options: &ClusterRestoreOptions, mapping: &Mapping, checks: &[Check]) -> Option<String> {
+    let is_silent = |check: &&Check| check.cassandra.is_none() && check.phase.is_none();
+    let silent = checks.iter().filter(is_silent).count() as u64;
+    let is_asked = options.version_target.is_none() && mapping.method != Method::Load && silent > 0;
+    is_asked.then(|| {
+        format!(
+            "Cassandra does not answer on {}: nobody compared its release with that of the backup (--version-target)",
+            counted(silent, "target")
+        )
+    })
 }
 
 /// The run that is gone on with, or a new one.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::ClusterRestoreOptions;
 use super::check::Check;
 use super::mapping::{Assignment, Mapping, Method};
 use super::targets::Backup;
+use super::{ClusterRestoreOptions, interrupted};
 use crate::model::look::Look;
 use crate::model::names::BackupName;
 use crate::model::table::{Column, Table};
@@ -90,6 +90,15 @@ impl ClusterPlan {
             is_partial: !options.selection.is_all(),
             notes,
         }
+    }
+
+    /// The plan as a host list.
+    pub fn host_list(&self) -> Vec<String> {
+        let line = |target: &PlannedTarget| {
+            let seed = if target.is_seed { "True" } else { "False" };
+            [seed, &target.given.target, &target.given.sources.join(" ")].join(interrupted::SEPARATOR)
+        };
+        self.targets.iter().map(line).collect()
     }
 
     /// Targets that something is left to do for.

@@ -19,8 +19,12 @@ pub enum State {
     Already,
     /// It was restored, and the query of `[checks]` was not answered as expected.
     Unexpected,
-    /// It put its previous data back by itself, or it is not known what it did: see the reason.
+    /// It put its previous data back by itself: see the reason.
     Failed,
+    /// The connection was lost, and its run goes on there.
+    Unknown,
+    /// Down with its previous data, for others decide what it gets.
+    Waiting,
     /// Its previous data is in its place, because others could not go on.
     Undone,
 }
@@ -32,6 +36,8 @@ impl State {
             Self::Already => "already restored",
             Self::Unexpected => "check failed",
             Self::Failed => "failed",
+            Self::Unknown => "not known",
+            Self::Waiting => "down",
             Self::Undone => "taken back",
         }
     }
@@ -73,6 +79,11 @@ impl ClusterOutcome {
         self.targets.iter().filter(|target| target.state == State::Unexpected).count()
     }
 
+    /// Targets that are down, and those of which it is not known what they did.
+    pub fn undecided(&self) -> usize {
+        self.targets.iter().filter(|target| matches!(target.state, State::Unknown | State::Waiting)).count()
+    }
+
     /// Whether all targets are restored, and as they should be.
     pub fn is_complete(&self) -> bool {
         self.restored() == self.targets.len() && self.unexpected() == 0
@@ -95,8 +106,8 @@ impl ClusterOutcome {
             };
             let tone = match target.state {
                 State::Restored | State::Already => Tone::Good,
-                State::Unexpected | State::Undone => Tone::Doubtful,
-                State::Failed => Tone::Bad,
+                State::Unexpected | State::Undone | State::Unknown => Tone::Doubtful,
+                State::Failed | State::Waiting => Tone::Bad,
             };
             let cells = vec![target.target.clone(), state.to_owned(), time];
             table.row(cells, Some((1, tone)), target.reason.clone().unwrap_or_default());

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ClusterRestoreOptions;
 use super::check::Check;
-use super::mapping::{self, Assignment, Mapping, Method, Rules, Source};
+use super::mapping::{self, Assignment, Mapping, Method, NEWER, Rules, Source};
+use super::{ClusterRestoreOptions, interrupted};
 use crate::cassandra::facts;
 use crate::cassandra::naming::first_address;
 use crate::cluster::hosts::{Choice, Listed, check_name, connect, folders_of};
 use crate::context::Context;
 use crate::error::{Failure, one_line};
+use crate::exec::ssh::Ssh;
 use crate::listing::{self, suggest};
 use crate::model::names::Fqdn;
 use crate::model::nearest::did_you_mean;
@@ -110,10 +111,10 @@ pub async fn check_version(
 ///
 /// # Errors
 /// A node that stays as it is owns the tokens that a target would get.
-pub fn check_owners(mapping: &Mapping, checks: &[Check]) -> Result<(), Failure> {
-    let targets: BTreeSet<_> = checks.iter().filter_map(|check| check.host_id.as_ref()).collect();
-    for (given, check) in mapping.assignments.iter().zip(checks) {
-        if let Some(owner) = check.owners.iter().find(|owner| !targets.contains(&owner.host_id)) {
+pub fn check_owners<'a>(targets: impl Iterator<Item = (&'a Assignment, &'a Check)> + Clone) -> Result<(), Failure> {
+    let ids: BTreeSet<_> = targets.clone().filter_map(|(_, check)| check.host_id.as_ref()).collect();
+    for (given, check) in targets {
+        if let Some(owner) = check.owners.iter().find(|owner| !ids.contains(&owner.host_id)) {
             let (sources, host) = (given.sources.join(", "), &owner.host);
             return Err(Failure::failed(format!(
                 "the tokens of {sources} are owned by {host}, which is up, is no target, and is in the ring of {}",
@@ -131,6 +132,7 @@ pub fn check_owners(mapping: &Mapping, checks: &[Check]) -> Result<(), Failure> 
 pub async fn map(
     context: &Context,
     options: &ClusterRestoreOptions,
+    ssh: &Ssh,
     backup: &Backup,
 ) -> anyhow::Result<(Mapping, Vec<String>, Vec<String>)> {
     let mut notes: Vec<_> = backup
@@ -140,18 +142,28 @@ pub async fn map(
         .collect();
     match &options.choice {
         Choice::Listed(listed) => {
-            let names = context.interrupt.or(async { anyhow::Ok(names(context, listed).await) }).await?;
-            let mapping = from_list(options, listed, backup, &names)?;
-            let seeds = listed.iter().filter(|line| line.seed).map(|line| line.target.clone()).collect();
+            let mapping = map_list(context, options, listed, backup).await?;
             notes.extend(mapping.notes.iter().cloned());
-            Ok((mapping, seeds, notes))
+            Ok((mapping, seeds_of(listed), notes))
         }
         Choice::Ring { seed_target } => {
             let asked = async {
                 let cql = connect(context, seed_target.as_deref()).await?;
                 anyhow::Ok(facts::ring(&cql, &context.resolver).await?)
             };
-            let mapping = match context.interrupt.or(asked).await {
+            let ring = context.interrupt.or(asked).await;
+            let known: Vec<_> = match (&ring, seed_target) {
+                (Ok(ring), _) => ring.iter().map(|node| node.host.clone()).collect(),
+                (Err(_), Some(seed)) => vec![seed.clone()],
+                (Err(_), None) => Vec::new(),
+            };
+            if let Some(listed) = interrupted::hosts(context, options, ssh, known).await? {
+                let mut mapping = map_list(context, options, &listed, backup).await?;
+                "a run that was interrupted is gone on with (--again plans anew)".clone_into(&mut mapping.reason);
+                notes.extend(mapping.notes.iter().cloned());
+                return Ok((mapping, seeds_of(&listed), notes));
+            }
+            let mapping = match ring {
                 Ok(mut ring) => {
                     ring.retain(|node| !node.tokens.0.is_empty());
                     for node in &ring {
@@ -166,12 +178,28 @@ pub async fn map(
                     mapping::onto_ring(&backup.sources, &ring, rules)?
                 }
                 Err(error) if context.interrupt.is_raised() || options.load.wanted => return Err(error),
-                Err(error) => onto_same_names(backup, &error)?,
+                Err(error) => match seed_target {
+                    Some(seed) if !is_of_backup(context, seed, backup).await => {
+                        return Err(Failure::failed(format!(
+                            "the ring of {seed} cannot be asked, and the backup has no node of that name"
+                        ))
+                        .cause(error)
+                        .hint("start Cassandra there, or name targets and sources with --host-list")
+                        .into());
+                    }
+                    _ => onto_same_names(backup, &error)?,
+                },
             };
             notes.extend(mapping.notes.iter().cloned());
             Ok((mapping, Vec::new(), notes))
         }
     }
+}
+
+/// Whether a host is one of the backed-up ones, by any of its names: another one may belong to another cluster.
+async fn is_of_backup(context: &Context, host: &str, backup: &Backup) -> bool {
+    let names = folders_of(&context.resolver, host).await;
+    backup.sources.iter().any(|source| source.name == host || names.contains(&source.name))
 }
 
 /// No node answers: all may be down, as after a disaster, or stopped by a run that was killed. Every host gets its own backup,
@@ -195,6 +223,23 @@ fn onto_same_names(backup: &Backup, error: &anyhow::Error) -> Result<Mapping, Fa
         reason: "no node answers, and the hosts of the backup are taken".to_owned(),
         assignments: backup.sources.iter().map(assigned).collect(),
         notes: vec![note],
+        is_blind: true,
+    })
+}
+
+/// Hosts that were taken without asking anybody about the ring must be down, or half-way in this restore.
+///
+/// # Errors
+/// Cassandra answers on one, and knows the ring.
+pub fn check_blind(mapping: &Mapping, checks: &[Check]) -> Result<(), Failure> {
+    if !mapping.is_blind || checks.iter().any(Check::is_begun) {
+        return Ok(());
+    }
+    let up = mapping.assignments.iter().zip(checks).find(|(_, check)| check.cassandra.is_some());
+    up.map_or(Ok(()), |(given, _)| {
+        let host = &given.target;
+        let message = format!("the ring was not asked, and Cassandra answers on {host}; nothing was changed");
+        Err(Failure::failed(message).hint(format!("--seed-target {host} asks it which hosts there are")))
     })
 }
 
@@ -211,6 +256,20 @@ async fn names(context: &Context, listed: &[Listed]) -> Names {
         names.insert(name.clone(), all);
     }
     names
+}
+
+async fn map_list(
+    context: &Context,
+    options: &ClusterRestoreOptions,
+    listed: &[Listed],
+    backup: &Backup,
+) -> anyhow::Result<Mapping> {
+    let names = context.interrupt.or(async { anyhow::Ok(names(context, listed).await) }).await?;
+    Ok(from_list(options, listed, backup, &names)?)
+}
+
+fn seeds_of(listed: &[Listed]) -> Vec<String> {
+    listed.iter().filter(|line| line.seed).map(|line| line.target.clone()).collect()
 }
 
 /// As the host list says.
@@ -255,13 +314,21 @@ fn from_list(
         }
     }
     let left = backup.sources.iter().filter(|source| !used.contains(&source.name));
-    let notes = left.map(|source| format!("{} is in no line of the host list: its data is not restored", source.name));
+    let notes = left.map(|source| {
+        format!("{} is in no line of the host list: its data is not restored. If it runs, {NEWER}", source.name)
+    });
     let method = match (options.load.wanted, all_own) {
         (true, _) => Method::Load,
         (_, true) => Method::InPlace,
         _ => Method::Remote,
     };
-    Ok(Mapping { method, reason: "the host list says so".to_owned(), assignments, notes: notes.collect() })
+    Ok(Mapping {
+        method,
+        reason: "the host list says so".to_owned(),
+        assignments,
+        notes: notes.collect(),
+        is_blind: false,
+    })
 }
 
 #[cfg(test)]
@@ -284,8 +351,9 @@ mod tests {
             ..Check::default()
         };
         // However it is called: as m2 in the list, as host-2 in the ring.
-        check_owners(&mapping, &[check("1", &["2"]), check("2", &["1"])]).unwrap();
-        let error = check_owners(&mapping, &[check("1", &[]), check("2", &["1", "3"])]).unwrap_err();
+        let owners = |checks: [Check; 2]| check_owners(mapping.assignments.iter().zip(&checks));
+        owners([check("1", &["2"]), check("2", &["1"])]).unwrap();
+        let error = owners([check("1", &[]), check("2", &["1", "3"])]).unwrap_err();
         assert!(error.message.contains("the tokens of n2 are owned by host-3, which is up, is no target"), "{error:?}");
         assert!(error.message.ends_with("in the ring of m2"), "{error:?}");
     }

@@ -62,18 +62,26 @@ impl Recorder {
 /// Runs medusa to its end, and looks at the command lines of all processes meanwhile.
 #[track_caller]
 fn watched(medusa: &Medusa, arguments: &[&str]) -> Run {
+    watched_for(medusa, arguments, holds_secret)
+}
+
+/// The same with other secrets.
+#[track_caller]
+pub fn watched_for(medusa: &Medusa, arguments: &[&str], holds: impl Fn(&[u8]) -> bool) -> Run {
     let child = medusa.spawn(arguments);
     let running = std::thread::spawn(move || child.wait_with_output().unwrap());
     while !running.is_finished() {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             // Most entries are no processes, and processes end.
             let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            assert!(!holds_secret(&words), "{}", String::from_utf8_lossy(&words));
+            let words = String::from_utf8_lossy(&words);
+            // The lab's own programs are given keys in this way.
+            assert!(!holds(words.as_bytes()) || words.contains("tests/lab/stores/"), "{words}");
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let run = finish(running.join().unwrap(), "medusa", arguments);
-    assert!(!holds_secret(run.stdout.as_bytes()) && !holds_secret(run.stderr.as_bytes()), "{run}");
+    assert!(!holds(run.stdout.as_bytes()) && !holds(run.stderr.as_bytes()), "{run}");
     run
 }
 

@@ -9,7 +9,8 @@ use crate::lab::stores::gcs::FakeGcs;
 use crate::lab::stores::minio::Minio;
 use crate::lab::stores::recorder::{Action, Answer, Fault, Recorder, Request};
 use crate::made::{self, backup, object};
-use crate::support::{assert_fails, own_data, shared_node, snapshot_folder};
+use crate::stores_conformance::{key, open};
+use crate::support::{assert_fails, own_data, shared_node, snapshot_folder, wait_for};
 
 fn results(run: &Run) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -417,17 +418,101 @@ fn a_store_without_conditional_requests() {
     let mut medusa = on(&minio.settings_at(&bucket, recorder.port));
     let run = medusa.run(&["storage-check"]);
     println!("{run}");
-    assert_fails(&run, 3, &["things that medusa needs did not work"]);
+    let words =
+        ["3 things that medusa needs did not work on s3://", "what to do about a store without conditional requests"];
+    assert_fails(&run, 3, &words);
     let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
     assert_eq!(missing(&run), ["conditional create", "conditional update", "upload in parts"]);
-    // Nothing is written by a command that relies on it.
-    let run = medusa.run(&["purge"]);
-    assert!(run.code != 0 || minio.objects(&bucket).is_empty(), "{run}");
-
-    medusa.set("storage", "conditional_create", "False");
-    let run = medusa.ok(&["storage-check", "--output", "json"]);
-    assert!(missing(&run).is_empty(), "{run}");
+    assert!(minio.objects(&bucket).is_empty(), "{run}");
+    // Nothing is written, and nothing deleted, by a command that relies on it.
+    let words = ["could not write the lease s3://", "501 Not Implemented", "medusa storage-check tells what it can do"];
+    assert_fails(&medusa.run(&["purge"]), 1, &words);
+    assert!(minio.objects(&bucket).is_empty(), "{:?}", minio.objects(&bucket));
+    let full = with_backup(minio);
+    let before = minio.objects(&full);
+    let mut other = on(&minio.settings_at(&full, recorder.port));
+    other.set("storage", "backup_grace_period_in_days", "0");
+    for (command, code, words) in [
+        (&["purge", "--keep-last", "1"][..], 1, &words[..]),
+        (&["delete-backup", "--backup-name", "b1"], 1, &words),
+        (&["build-index"], 3, &words[..2]),
+    ] {
+        assert_fails(&other.run(command), code, words);
+        assert_eq!(minio.objects(&full), before, "{command:?}");
+    }
     recorder.assert_fired();
+
+    for medusa in [&mut medusa, &mut other] {
+        medusa.set("storage", "conditional_create", "False");
+        let run = medusa.ok(&["storage-check", "--output", "json"]);
+        assert!(missing(&run).is_empty(), "{run}");
+    }
+    other.ok(&["purge", "--keep-last", "1"]);
+    assert_eq!(crate::support::listed(&other).into_keys().collect::<Vec<_>>(), ["b2"]);
+}
+
+/// What keeps to the condition on small objects alone is good enough: of a file in parts it is looked for before its end.
+#[test]
+fn a_store_that_overlooks_the_condition_on_parts() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("check");
+    let completes = |request: &Request| request.method == "POST" && request.query.contains("uploadId");
+    let recorder = Recorder::start(&minio.endpoint, [Fault::every(Action::Without("If-None-Match"), completes)]);
+    let run = on(&minio.settings_at(&bucket, recorder.port)).ok(&["storage-check", "--output", "json"]);
+    assert!(results(&run).iter().all(|(_, result)| result == "ok"), "{run}");
+    recorder.assert_fired();
+    assert!(minio.objects(&bucket).is_empty());
+}
+
+#[test]
+fn clocks_that_differ_by_an_hour() {
+    let minio = Minio::shared();
+    for (seconds, words) in [(3600, "ahead of this node"), (-3600, "behind this node")] {
+        let bucket = minio.new_bucket("check");
+        let recorder = Recorder::start(&minio.endpoint, [Fault::every(Action::Later(seconds), |_| true)]);
+        let medusa = on(&minio.settings_at(&bucket, recorder.port));
+        let run = medusa.run(&["storage-check", "--output", "json"]).expect_code(3);
+        let document = run.json();
+        assert!(results(&run).iter().all(|(_, result)| result == "ok"), "{run}");
+        assert_eq!(document["good"], false);
+        let difference = document["clock_difference_seconds"].as_i64().unwrap();
+        assert!((difference - seconds).abs() <= 60, "{run}");
+        let run = medusa.run(&["storage-check"]);
+        println!("{run}");
+        assert!(run.stdout.contains(words), "{run}");
+        assert!(run.stdout.contains("The clocks of this node and of the storage differ."), "{run}");
+        recorder.assert_fired();
+        assert!(minio.objects(&bucket).is_empty());
+        // What is wrong is said at the end, too, and nothing else.
+        assert_fails(&run, 3, &["clock"]);
+        assert!(!run.stderr.contains("0 things"), "{run}");
+    }
+    let recorder = Recorder::start(&minio.endpoint, [Fault::every(Action::Later(100), |_| true)]);
+    on(&minio.settings_at(&minio.new_bucket("check"), recorder.port)).ok(&["storage-check"]);
+    recorder.assert_fired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_another_region_is_told_with_its_region() {
+    let minio = Minio::start_in("eu-west-1", "elsewhere");
+    let mut medusa = on(&minio.settings("elsewhere"));
+    wait_for("the region of the server", || medusa.run(&["list-backups"]).code != 0);
+    for (arguments, code) in
+        [(&["list-backups"][..], 1), (&["storage-check"], 3), (&["purge"], 1), (&["verify", "--all"], 1)]
+    {
+        assert_fails(&medusa.run(arguments), code, &["set region = eu-west-1 in [storage]"]);
+    }
+    let hint = |error: anyhow::Error| medusa::error::Told::of(&error).hint.unwrap_or_default();
+    let storage = open(&minio.settings("elsewhere"), &[]);
+    let by_name = "the bucket is in another region: set region = eu-west-1";
+    assert!(hint(storage.replace(&key("x"), "x".into()).await.unwrap_err().into()).contains(by_name));
+    assert!(hint(storage.read(&key("x")).await.unwrap_err().into()).contains(by_name));
+    // Without a body there is no place for the name.
+    let unnamed = hint(storage.head(&key("x")).await.unwrap_err().into());
+    assert!(unnamed.contains("the bucket is in another region"), "{unnamed}");
+    medusa.set("storage", "region", "eu-west-1");
+    medusa.ok(&["storage-check"]);
+    medusa.ok(&["list-backups"]);
 }
 
 #[test]

@@ -180,6 +180,23 @@ async fn what_arrived_is_compared_with_what_was_sent() {
     broken.recorder.assert_fired();
 }
 
+/// Where objects are encrypted with a key, no `ETag` tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_that_arrived_is_compared_with_the_one_that_was_sent() {
+    let other = || Answer::new(200, "").header("ETag", "\"x\"").header("x-amz-server-side-encryption", "aws:kms");
+    let checksums = [("request_checksum_calculation", "when_supported")];
+    let folder = scratch("faults");
+    for size in [10, 5 * MIB, 21 * MIB] {
+        let answer = other().header("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=");
+        let broken = broken(&checksums, [Fault::every(Action::AnswerAfter(answer), is_put)]);
+        let source = file(folder.path(), "f", size);
+        let error = broken.storage.upload(&source, &key("f"), None, &watch()).await.unwrap_err();
+        let text = medusa::error::one_line(&error.into());
+        assert!(text.contains("the storage received something else: CRC-64 AAAAAAAAAAA= instead of"), "{text}");
+        broken.recorder.assert_fired();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_names_the_object_the_cause_and_the_way_forward() {
     let minio = Minio::shared();

@@ -1,15 +1,28 @@
 //! Every key of `[storage]` that concerns object stores: changing it changes what the server sees.
 
-use medusa::storage::Storage;
-use medusa::storage::transfer::TransferError;
+use std::io::{BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::lab::scratch;
+use medusa::storage::Storage;
+use medusa::storage::transfer::{SourceFile, TransferError};
+
 use crate::lab::stores::ObjectServer as _;
+use crate::lab::stores::azurite::Azurite;
+use crate::lab::stores::gcs::FakeGcs;
 use crate::lab::stores::minio::{Minio, Options};
 use crate::lab::stores::recorder::{Action, Fault, Recorder, Request};
+use crate::lab::stores::wire::{Head, copy_body};
+use crate::lab::{scratch, tree};
+use crate::made;
 use crate::stores_conformance::{file, key, open, watch};
+use crate::support::assert_fails;
 
 const MIB: usize = 1 << 20;
+
+/// Base64 of 32 bytes.
+const SSE_C: &str = "bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYi0=";
 
 /// A bucket whose requests are recorded.
 struct Recorded {
@@ -47,6 +60,56 @@ fn overlap(requests: &[Request]) -> usize {
     requests.iter().map(under_way).max().unwrap_or(0)
 }
 
+/// The same of requests that a recorder held for so long before it passed them on. Who has the last byte of an answer may ask
+/// for more before the recorder knows that it was the last one.
+pub fn held_at_once(requests: &[Request], held: Duration) -> usize {
+    let is_held = |other: &Request, at: &Request| other.began <= at.began && at.began - other.began < held;
+    requests.iter().map(|at| requests.iter().filter(|other| is_held(other, at)).count()).max().unwrap_or(0)
+}
+
+/// A store that takes whatever it is sent, and keeps nothing.
+fn takes_everything() -> String {
+    const TAKEN: &[u8] = b"HTTP/1.1 201 Created\r\nETag: \"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream.unwrap());
+                let Ok(Some(head)) = Head::read(&mut stream) else { return };
+                if copy_body(head.framing_of_request(), &mut stream, &mut std::io::sink()).is_ok() {
+                    let _ = stream.get_mut().write_all(TAKEN);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Azure behind a recorder, which speaks http only, and Azurite https only.
+fn azure(recorder: &Recorder, folder: &Path, more: &[(&str, &str)]) -> Storage {
+    let key_file = folder.join("account.json");
+    std::fs::write(&key_file, r#"{"storage_account": "devstoreaccount1", "key": "a2V5"}"#).unwrap();
+    let settings = [
+        ("storage_provider", "azure_blobs".to_owned()),
+        ("bucket_name", "b".to_owned()),
+        ("host", "localhost".to_owned()),
+        ("port", recorder.port.to_string()),
+        ("secure", "False".to_owned()),
+        ("key_file", key_file.display().to_string()),
+        ("transfer_max_bandwidth", "0".to_owned()),
+    ];
+    open(&settings, more)
+}
+
+/// A file of zeros.
+fn sparse(folder: &Path, size: u64) -> SourceFile {
+    let path = folder.join("sparse");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(size).unwrap();
+    SourceFile { path, size, mtime: medusa::files::mtime(&file.metadata().unwrap()) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn storage_class_of_data_and_metadata() {
     let recorded = Recorded::new();
@@ -63,6 +126,44 @@ async fn storage_class_of_data_and_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn storage_class_as_google_and_azure_spell_it() {
+    let unlimited = ("transfer_max_bandwidth", "0");
+    let upload_all = async |storage: &Storage| {
+        upload(storage, "small", 10).await.unwrap();
+        upload(storage, "large", 21 * MIB).await.unwrap();
+        let folder = scratch("keys");
+        let source = file(folder.path(), "f", 11 * MIB);
+        storage.upload_in_parts(&source, &key("parts"), 5 << 20, &watch()).await.unwrap();
+        storage.replace(&key("meta"), "x".into()).await.unwrap();
+    };
+    let (gcs, azurite) = (FakeGcs::shared(), Azurite::shared());
+    for (google, azure) in [(Some("nearline"), Some("COOL")), (None, None)] {
+        let bucket = gcs.new_bucket("class");
+        let class = google.map(|class| ("storage_class", class));
+        upload_all(&open(&gcs.settings(&bucket), &[&[unlimited][..], class.as_slice()].concat())).await;
+        for name in ["small", "large", "parts", "meta"] {
+            let found = gcs.head(&bucket, name);
+            assert_eq!(found["storageClass"] == "NEARLINE", google.is_some(), "{found}");
+        }
+        let bucket = azurite.new_bucket("class");
+        let class = azure.map(|class| ("storage_class", class));
+        upload_all(&open(&azurite.settings(&bucket), &[&[unlimited][..], class.as_slice()].concat())).await;
+        for name in ["small", "large", "parts", "meta"] {
+            let found = azurite.head(&bucket, name);
+            assert_eq!(found["blob_tier"] == "Cool", azure.is_some(), "{found}");
+        }
+    }
+    // Azurite takes every spelling, and has its own.
+    let recorder = Recorder::start(&takes_everything(), []);
+    let folder = scratch("class");
+    upload_all(&azure(&recorder, folder.path(), &[("storage_class", "cOOL")])).await;
+    let makes_a_blob = |request: &Request| request.method == "PUT" && !request.query.starts_with("comp=block&");
+    let blobs = recorder.matching(makes_a_blob);
+    assert_eq!(blobs.len(), 4);
+    assert!(blobs.iter().all(|blob| blob.header("x-ms-access-tier") == Some("Cool")), "{blobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn encryption_with_keys_of_the_service_and_of_ones_own() {
     let recorded = Recorded::new();
     // This server has no keys, and wants https for those of a client: what it is asked for counts here.
@@ -71,21 +172,20 @@ async fn encryption_with_keys_of_the_service_and_of_ones_own() {
     assert_eq!(put.header("x-amz-server-side-encryption"), Some("aws:kms"));
     assert_eq!(put.header("x-amz-server-side-encryption-aws-kms-key-id"), Some("lab-key"));
 
-    let sse_c = "bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYi0=";
     let folder = scratch("sse-c");
     let key_file = folder.path().join("key").display().to_string();
-    std::fs::write(&key_file, format!("{sse_c}\n")).unwrap();
-    for (name, more) in [("given", ("sse_c_key", sse_c)), ("in-a-file", ("sse_c_key_file", key_file.as_str()))] {
+    std::fs::write(&key_file, format!("{SSE_C}\n")).unwrap();
+    for (name, more) in [("given", ("sse_c_key", SSE_C)), ("in-a-file", ("sse_c_key_file", key_file.as_str()))] {
         drop(upload(&recorded.open(&[more]), name, 10).await);
         let put = recorded.puts().pop().unwrap();
         assert!(put.path.ends_with(name));
-        assert_eq!(put.header("x-amz-server-side-encryption-customer-key"), Some(sse_c));
+        assert_eq!(put.header("x-amz-server-side-encryption-customer-key"), Some(SSE_C));
     }
 
     // On a server with https and a key both keep what they promise.
     let minio = Minio::start(Options { tls: true, kms: Some("lab-key") });
     let bucket = minio.new_bucket("encrypted");
-    for (name, more) in [("kms", ("kms_id", "lab-key")), ("sse-c", ("sse_c_key", sse_c))] {
+    for (name, more) in [("kms", ("kms_id", "lab-key")), ("sse-c", ("sse_c_key", SSE_C))] {
         let storage = open(&minio.settings(&bucket), &[more, ("transfer_max_bandwidth", "0")]);
         let folder = scratch("encrypted");
         for size in [10, 21 * MIB] {
@@ -99,6 +199,19 @@ async fn encryption_with_keys_of_the_service_and_of_ones_own() {
     assert_eq!(minio.head(&bucket, "kms/10")["ServerSideEncryption"], "aws:kms");
     let without_key = open(&minio.settings(&bucket), &[]);
     assert!(without_key.read(&key("sse-c/10")).await.is_err());
+}
+
+#[test]
+fn keys_of_encryption_are_refused_where_they_have_no_effect() {
+    for settings in [FakeGcs::shared().settings("encrypted"), Azurite::shared().settings("encrypted")] {
+        for (key, value) in [("kms_id", "lab-key"), ("sse_c_key", SSE_C)] {
+            let mut medusa = made::medusa();
+            medusa.use_store(&settings);
+            medusa.set("storage", key, value);
+            let run = medusa.run(&["list-backups"]);
+            assert_fails(&run, 2, &[&format!("{key} in [storage] has an effect with S3 only")]);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +261,7 @@ async fn parts_at_a_time() {
     for (value, most) in [("1", 1), ("3", 3)] {
         let recorded = Recorded::new();
         let is_part = |request: &Request| request.query.contains("partNumber");
-        recorded.recorder.add(Fault::every(Action::Delay(std::time::Duration::from_secs(1)), is_part));
+        recorded.recorder.add(Fault::every(Action::Delay(Duration::from_secs(1)), is_part));
         let storage = recorded.open(&[("multipart_max_concurrency", value), ("multipart_chunksize", "5MB")]);
         upload(&storage, "parts", 30 * MIB).await.unwrap();
         recorded.recorder.assert_fired();
@@ -157,10 +270,58 @@ async fn parts_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sizes_and_numbers_of_parts_at_azure() {
+    // The smallest ones that go up in parts there.
+    const SIZE: u64 = 257 << 20;
+    let is_block = |request: &Request| request.query.starts_with("comp=block&");
+    for (size, parts, at_a_time, most, seconds) in
+        [("128MB", [128, 128, 1], "1", 1, 2), ("100MB", [100, 100, 57], "2", 2, 4)]
+    {
+        let held = Duration::from_secs(seconds);
+        let recorder = Recorder::start(&takes_everything(), [Fault::every(Action::Delay(held), is_block)]);
+        let folder = scratch("azure");
+        let more = [("multipart_chunksize", size), ("multipart_max_concurrency", at_a_time)];
+        let storage = azure(&recorder, folder.path(), &more);
+        storage.upload(&sparse(folder.path(), SIZE), &key("large"), None, &watch()).await.unwrap();
+        let blocks = recorder.matching(is_block);
+        let mut sizes: Vec<_> = blocks.iter().map(|block| block.body >> 20).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!(sizes, parts);
+        assert_eq!(held_at_once(&blocks, held), most, "{blocks:?}");
+    }
+}
+
+#[test]
+fn small_requests_at_a_time() {
+    const NODES: [&str; 6] = ["n1", "n2", "n3", "n4", "n5", "n6"];
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("requests");
+    let folder = scratch("requests");
+    for node in NODES {
+        made::backup(folder.path(), node, "b1", &NODES, &[made::object(node, "nb-1-big-Data.db", node)]);
+    }
+    for (key, content) in tree(folder.path()) {
+        minio.put(&bucket, &key, &content);
+    }
+    // There are no summaries: each manifest is read.
+    let is_manifest = |request: &Request| request.method == "GET" && request.path.ends_with("/meta/manifest.json");
+    let held = Duration::from_secs(1);
+    for (value, most) in [("2", 2), ("4", 4)] {
+        let recorder = Recorder::start(&minio.endpoint, [Fault::every(Action::Delay(held), is_manifest)]);
+        let mut medusa = made::medusa();
+        medusa.use_store(&minio.settings_at(&bucket, recorder.port));
+        medusa.set("storage", "concurrent_requests", value);
+        medusa.ok(&["list-backups", "--show-all", "--output", "json"]);
+        let manifests = recorder.matching(is_manifest);
+        assert_eq!((manifests.len(), held_at_once(&manifests, held)), (NODES.len(), most), "{manifests:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_per_second() {
     let recorded = Recorded::new();
     let took = async |more: &[(&str, &str)], name: &str| {
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         let storage = recorded.open(more);
         upload(&storage, name, 8 * MIB).await.unwrap();
         storage.digest_object(&key(name), None, &watch()).await.unwrap();
@@ -177,12 +338,15 @@ async fn a_request_on_which_nothing_moves_is_given_up() {
     let recorded = Recorded::new();
     let storage = recorded.open(&[("read_timeout", "1")]);
     storage.replace(&key("x"), "content".into()).await.unwrap();
+    let begin = Instant::now();
     let fault = recorded.recorder.add(Fault::nth(1, Action::Stall, |request| request.method == "GET"));
     assert_eq!(storage.read(&key("x")).await.unwrap().unwrap(), "content");
     recorded.recorder.add(Fault::nth(1, Action::StallInBody(3), |request| request.method == "GET"));
     assert_eq!(storage.read(&key("x")).await.unwrap().unwrap(), "content");
     recorded.recorder.assert_fired();
     assert_eq!(fault.fired(), 1);
+    // By default each of the two would take a minute.
+    assert!(begin.elapsed() < Duration::from_mins(1), "{:?}", begin.elapsed());
     // On a busy machine others are given up, too.
     assert!(recorded.recorder.matching(|request| request.method == "GET").len() >= 4);
 }
@@ -225,6 +389,70 @@ async fn conditions_are_sent_unless_they_are_switched_off() {
     upload(&off, "small-off", 10).await.unwrap();
     upload(&off, "large-off", 20 * MIB).await.unwrap();
     assert_eq!(recorded.recorder.matching(forbids).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checksums_beside_the_md5() {
+    let recorded = Recorded::new();
+    let crc64 = |request: &Request| request.header("x-amz-checksum-crc64nvme").map(str::to_owned);
+    let begins = |request: &Request| request.header("x-amz-checksum-algorithm") == Some("CRC64NVME");
+    let upload_all = async |storage: &Storage| {
+        upload(storage, "small", 10).await.unwrap();
+        upload(storage, "streamed", 5 * MIB).await.unwrap();
+        upload(storage, "parts", 21 * MIB).await.unwrap();
+        storage.replace(&key("meta"), "123456789".into()).await.unwrap();
+    };
+    // Not every store that is not AWS knows them.
+    upload_all(&recorded.open(&[])).await;
+    upload_all(&Recorded::new().open(&[("request_checksum_calculation", "when_required")])).await;
+    assert_eq!(recorded.recorder.matching(move |request| crc64(request).is_some() || begins(request)).len(), 0);
+
+    let recorded = Recorded::new();
+    let small_parts = ("multipart_chunksize", "8MB");
+    let storage = recorded.open(&[("request_checksum_calculation", "when_supported"), small_parts]);
+    upload_all(&storage).await;
+    assert_eq!(recorded.recorder.matching(begins).len(), 1);
+    let puts = recorded.puts();
+    assert_eq!(puts.len(), 6);
+    for put in &puts {
+        assert!(crc64(put).is_some() && put.header("content-md5").is_some(), "{put}");
+        assert!(put.header("authorization").unwrap().contains("x-amz-checksum-crc64nvme"), "{put}");
+    }
+    // The check value of CRC-64/NVME.
+    let meta = puts.iter().find(|put| put.path.ends_with("/meta")).unwrap();
+    assert_eq!(crc64(meta).as_deref(), Some("rosUhgp5mIg="));
+    // The store made the same of what it got, and keeps it.
+    for name in ["small", "streamed", "parts"] {
+        assert_eq!(Minio::shared().head(&recorded.bucket, name)["ChecksumCRC64NVME"].as_str().map(str::len), Some(12));
+    }
+    let streamed = puts.iter().find(|put| put.path.ends_with("/streamed")).unwrap();
+    assert_eq!(
+        crc64(streamed).as_deref(),
+        Minio::shared().head(&recorded.bucket, "streamed")["ChecksumCRC64NVME"].as_str()
+    );
+    for (name, size) in [("small", 10), ("streamed", 5 * MIB), ("parts", 21 * MIB)] {
+        assert_eq!(storage.digest_object(&key(name), None, &watch()).await.unwrap().size, size as u64);
+    }
+}
+
+#[test]
+fn checksums_as_the_environment_of_other_programs_says() {
+    let recorded = Recorded::new();
+    let settings = Minio::shared().settings_at(&recorded.bucket, recorded.recorder.port);
+    let mut medusa = crate::made::medusa();
+    medusa.use_store(&settings);
+    let sent = |medusa: &crate::lab::medusa::Medusa| {
+        let before = recorded.puts().len();
+        medusa.ok(&["storage-check"]);
+        let puts = recorded.puts().split_off(before);
+        assert!(!puts.is_empty());
+        puts.iter().any(|put| put.header("x-amz-checksum-crc64nvme").is_some())
+    };
+    assert!(!sent(&medusa));
+    medusa.env("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported");
+    assert!(sent(&medusa));
+    medusa.set("storage", "request_checksum_calculation", "when_required");
+    assert!(!sent(&medusa));
 }
 
 #[tokio::test(flavor = "multi_thread")]

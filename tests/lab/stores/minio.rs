@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -50,6 +51,23 @@ pub struct Credentials {
 
 impl Minio {
     pub fn start(options: Options) -> Self {
+        Self::start_with(options, None)
+    }
+
+    /// One in another region, with this bucket. It may be ready before it knows of its region.
+    pub fn start_in(region: &str, bucket: &str) -> Self {
+        let minio = Self::start_with(Options::default(), Some(region));
+        std::fs::create_dir(minio.data().join(bucket)).unwrap();
+        // Whoever asks before it lets anybody in is told to come back in a minute.
+        let begin = Instant::now();
+        while let Err(error) = minio.helper.attempt("objects", &json!({ "bucket": bucket })) {
+            assert!(begin.elapsed() < Duration::from_mins(5), "the server lets nobody in: {error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        minio
+    }
+
+    fn start_with(options: Options, region: Option<&str>) -> Self {
         let program = cache("tools/bin/minio");
         let folder = process::folder("minio");
         let (user, password) = ("lab-user".to_owned(), "lab-password".to_owned());
@@ -71,6 +89,7 @@ impl Minio {
             // One that is not on the root disk is not asked for, nor is the network for a newer one.
             command.envs([("MINIO_CI_CD", "on"), ("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")]);
             command.envs([("MINIO_ROOT_USER", &user), ("MINIO_ROOT_PASSWORD", &password)]);
+            command.envs(region.map(|region| ("MINIO_REGION", region)));
             if let Some(name) = options.kms {
                 command.env("MINIO_KMS_SECRET_KEY", format!("{name}:bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYi0="));
             }
@@ -88,6 +107,12 @@ impl Minio {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Minio> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(Options::default()))
+    }
+
+    /// One for all tests of this run, with https and the key `lab-key`. The watchdog ends it with the program.
+    pub fn secure() -> &'static Self {
+        static SECURE: OnceLock<Minio> = OnceLock::new();
+        SECURE.get_or_init(|| Self::start(Options { tls: true, kms: Some("lab-key") }))
     }
 
     /// Those of the owner of the server.

@@ -5,6 +5,7 @@ pub mod azurite;
 mod gateway;
 pub mod gcs;
 mod helper;
+pub mod identity;
 pub mod minio;
 pub mod process;
 pub mod recorder;

@@ -1,14 +1,21 @@
 //! A proxy before a store: it records what is asked, and misbehaves where it is told to.
 
 use std::fmt::Write as _;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, TimeDelta};
+use md5::{Digest as _, Md5};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::wire::{Framing, Head, copy_body};
 
@@ -25,6 +32,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Length of the body, once it was read.
     pub body: u64,
+    /// Base64 of the MD5 of the body, once it was passed on.
+    pub md5: Option<String>,
     pub began: Instant,
     /// When the last byte of the answer was sent, if it was. Of an answer without a body: right before.
     pub ended: Option<Instant>,
@@ -110,6 +119,12 @@ pub enum Action {
     Delay(Duration),
     /// Passes on so many bytes a second, of the request's body and of the answer's.
     Slow(u64),
+    /// Passes the request on without this header.
+    Without(&'static str),
+    /// Passes the request on with another byte at this place of its body.
+    Damage(u64),
+    /// Dates the answer, and what it tells of, so many seconds later.
+    Later(i64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -190,6 +205,8 @@ pub struct Recorder {
 struct Shared {
     /// Host and port of the store.
     upstream: String,
+    /// Whom to trust and what the certificate says, where it speaks https.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     faults: Mutex<Vec<Arc<Fault>>>,
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Vec<Weak<TcpStream>>>,
@@ -199,12 +216,34 @@ struct Shared {
 impl Recorder {
     /// Before a store that speaks http: its URL, or host and port.
     pub fn start(upstream: &str, faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self::listen(upstream.strip_prefix("http://").unwrap_or(upstream), None, faults)
+    }
+
+    /// Before a store that speaks https, with a certificate of this authority. The recorder itself is asked by http.
+    pub fn before_https(upstream: &str, authority: &Path, faults: impl IntoIterator<Item = Fault>) -> Self {
+        let upstream = upstream.strip_prefix("https://").unwrap();
+        let name = upstream.split(':').next().unwrap_or_default().to_owned();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+        // Named, for other parts of the program may bring another one.
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+        Self::listen(upstream, Some((config, ServerName::try_from(name).unwrap())), faults)
+    }
+
+    fn listen(
+        upstream: &str,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        faults: impl IntoIterator<Item = Fault>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let upstream = upstream.strip_prefix("http://").unwrap_or(upstream).trim_end_matches('/');
+        let upstream = upstream.trim_end_matches('/');
         assert!(!upstream.contains('/'), "{upstream} is not reached by http");
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
+            tls,
             faults: Mutex::new(faults.into_iter().map(Arc::new).collect()),
             requests: Mutex::default(),
             connections: Mutex::default(),
@@ -272,6 +311,11 @@ impl Drop for Recorder {
     }
 }
 
+/// A connection to the store.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// How a connection goes on after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -308,7 +352,8 @@ impl Shared {
         let Some(mut head) = Head::read(client)? else { return Ok(Next::Close) };
         let method = head.word(0).to_owned();
         let (index, fault) = self.record(connection, &head);
-        let action = fault.as_ref().map(|fault| fault.action.clone());
+        let fault = fault.as_deref();
+        let action = fault.map(|fault| fault.action.clone());
         let fire = || fault.iter().for_each(|fault| fault.fire());
         // The store would say so, too, and later.
         if head.get("expect").is_some() {
@@ -317,10 +362,9 @@ impl Shared {
         }
         let closes = head.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let next = if closes { Next::Close } else { Next::Request };
-        let framing = head.framing_of_request();
 
         if let Some(Action::Answer(_) | Action::Reset | Action::Stall) = action {
-            let length = copy_body(framing, client, &mut io::sink())?;
+            let length = copy_body(head.framing_of_request(), client, &mut io::sink())?;
             self.update(index, |request| request.body = length);
             fire();
             return match action {
@@ -338,18 +382,7 @@ impl Shared {
             fire();
         }
 
-        // A connection for each request: none that the store has closed meanwhile.
-        let store = TcpStream::connect(&self.upstream)?;
-        store.set_nodelay(true)?;
-        head.set("Connection", "close");
-        head.write(&mut &store)?;
-        let length = copy_body(framing, client, &mut Limited { to: &store, rest: None, rate })?;
-        self.update(index, |request| request.body = length);
-        let mut store = BufReader::new(&store);
-        let mut answer = Head::read(&mut store)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        while answer.status() < 200 {
-            answer = Head::read(&mut store)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        }
+        let (mut answer, mut store) = self.ask(index, head, fault, client)?;
         let framing = answer.framing_of_answer(&method);
 
         if let Some(Action::AnswerAfter(_) | Action::ResetAfter) = action {
@@ -376,7 +409,7 @@ impl Shared {
             end();
         }
         answer.write(&mut to_client)?;
-        let mut limited = Limited { to: to_client, rest, rate };
+        let mut limited = Limited { to: to_client, rest, rate, flip: None, md5: None };
         let copied = copy_body(framing, &mut store, &mut limited);
         if copied.is_err() && limited.rest == Some(0) {
             fire();
@@ -389,6 +422,58 @@ impl Shared {
         Ok(if framing == Framing::UntilClose { Next::Close } else { next })
     }
 
+    /// Passes a request on. The head of the answer, and what its body comes from.
+    fn ask(
+        &self,
+        index: usize,
+        mut head: Head,
+        fault: Option<&Fault>,
+        client: &mut BufReader<&TcpStream>,
+    ) -> io::Result<(Head, BufReader<Box<dyn Stream>>)> {
+        let (mut rate, mut flip) = (None, None);
+        match fault.map(|fault| (fault, &fault.action)) {
+            Some((fault, Action::Without(name))) if head.get(name).is_some() => {
+                head.remove(name);
+                fault.fire();
+            }
+            Some((_, Action::Damage(at))) => flip = Some(*at),
+            Some((_, Action::Slow(bytes))) => rate = Some(*bytes),
+            _ => {}
+        }
+        let damages = flip.is_some();
+        // A connection for each request: none that the store has closed meanwhile.
+        let mut store = self.connect()?;
+        head.set("Connection", "close");
+        head.write(store.get_mut())?;
+        let mut limited = Limited { to: store.get_mut(), rest: None, rate, flip, md5: Some(Md5::new()) };
+        let length = copy_body(head.framing_of_request(), client, &mut limited)?;
+        let Limited { flip, md5, .. } = limited;
+        self.update(index, |request| {
+            request.body = length;
+            request.md5 = md5.map(|md5| BASE64_STANDARD.encode(md5.finalize()));
+        });
+        if let Some(fault) = fault.filter(|_| damages && flip.is_none()) {
+            fault.fire();
+        }
+        let mut answer = Head::read(&mut store)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        while answer.status() < 200 {
+            answer = Head::read(&mut store)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        }
+        if let Some(fault @ Fault { action: Action::Later(seconds), .. }) = fault {
+            date_later(&mut answer, *seconds);
+            fault.fire();
+        }
+        Ok((answer, store))
+    }
+
+    fn connect(&self) -> io::Result<BufReader<Box<dyn Stream>>> {
+        let stream = TcpStream::connect(&self.upstream)?;
+        stream.set_nodelay(true)?;
+        let Some((config, name)) = &self.tls else { return Ok(BufReader::new(Box::new(stream))) };
+        let connection = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+        Ok(BufReader::new(Box::new(StreamOwned::new(connection, stream))))
+    }
+
     /// Writes a request down. Its number, and what is to happen to it.
     fn record(&self, connection: usize, head: &Head) -> (usize, Option<Arc<Fault>>) {
         let (path, query) = head.word(1).split_once('?').unwrap_or((head.word(1), ""));
@@ -399,6 +484,7 @@ impl Shared {
             query: query.to_owned(),
             headers: head.headers.clone(),
             body: 0,
+            md5: None,
             began: Instant::now(),
             ended: None,
             status: None,
@@ -427,16 +513,30 @@ fn wait_for_the_end(client: &mut BufReader<&TcpStream>) -> io::Result<Next> {
     Ok(Next::Close)
 }
 
+fn date_later(answer: &mut Head, seconds: i64) {
+    for name in ["Date", "Last-Modified"] {
+        let at = answer.get(name).and_then(|at| DateTime::parse_from_rfc2822(at).ok());
+        if let Some(at) = at {
+            let later = at + TimeDelta::seconds(seconds);
+            answer.set(name, &later.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        }
+    }
+}
+
 /// Writes no more than a limit, and no faster than a rate.
-struct Limited<'a> {
-    to: &'a TcpStream,
+struct Limited<W> {
+    to: W,
     /// Bytes that may still go. What is more fails.
     rest: Option<u64>,
     /// Bytes a second.
     rate: Option<u64>,
+    /// Bytes before the one that becomes another.
+    flip: Option<u64>,
+    /// Of what there was to write.
+    md5: Option<Md5>,
 }
 
-impl Write for Limited<'_> {
+impl<W: Write> Write for Limited<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut most = bytes.len() as u64;
         if let Some(rest) = self.rest {
@@ -450,9 +550,20 @@ impl Write for Limited<'_> {
             most = most.min(rate.div_ceil(20));
             std::thread::sleep(Duration::from_micros(most * 1_000_000 / rate));
         }
-        let written = self.to.write(&bytes[..usize::try_from(most).unwrap()])?;
+        let other = bytes.first().filter(|_| self.flip == Some(0)).map(|byte| [byte ^ 1]);
+        if let Some(before) = self.flip.filter(|before| *before > 0) {
+            most = most.min(before);
+        }
+        let written = match &other {
+            Some(other) => self.to.write(other)?,
+            None => self.to.write(&bytes[..usize::try_from(most).unwrap()])?,
+        };
         if let Some(rest) = &mut self.rest {
             *rest -= written as u64;
+        }
+        self.flip = self.flip.and_then(|before| before.checked_sub(written as u64));
+        if let Some(md5) = &mut self.md5 {
+            md5.update(&bytes[..written]);
         }
         Ok(written)
     }

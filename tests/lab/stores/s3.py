@@ -58,7 +58,7 @@ def versions(bucket):
 
 
 def head(bucket, key, **more):
-    found = s3.head_object(Bucket=bucket, Key=key, **more)
+    found = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED", **more)
     headers = found.pop("ResponseMetadata")["HTTPHeaders"]
     return {**found, "headers": headers}
 

@@ -217,6 +217,8 @@ fn a_dry_run_asks_the_hosts_and_shows_the_plan() {
     assert_eq!(document["targets"][1]["sources"], serde_json::json!(["n4"]));
     let kept = lab.run(&["--dry-run", "--keep-auth"]).expect_code(0);
     assert!(!kept.stdout.contains("roles and passwords"), "{kept}");
+    let arguments = fs::read_to_string(lab.path("arguments")).unwrap();
+    assert_eq!(arguments.lines().filter(|line| line.contains(" --keep-auth ")).count(), 5, "{arguments}");
     let log = lab.log();
     assert!(log.iter().all(|line| line.contains(" check ")), "{log:#?}");
 }
@@ -414,7 +416,17 @@ fn a_backup_that_is_not_complete_is_refused_unless_that_is_wanted() {
 fn loading_prepares_the_schema_once_and_stops_nobody() {
     let lab = Lab::new();
     fs::write(lab.path("list"), "True,m1,n1\nFalse,m2,n2\nFalse,m1,n3\nFalse,m2,n4\nFalse,m1,n5").unwrap();
-    let run = lab.run(&["-y", "--use-sstableloader", "--recreate-tables", "--dc-map", "dc1=east", "--output", "json"]);
+    let run = lab.run(&[
+        "-y",
+        "--use-sstableloader",
+        "--recreate-tables",
+        "--dc-map",
+        "dc1=east",
+        "--replication",
+        "ks=east:2",
+        "--output",
+        "json",
+    ]);
     assert_eq!(run.expect_code(0).json()["method"], "sstableloader");
     let log = lab.log();
     assert_eq!(begun(&log, "schema").len(), 1, "{log:#?}");
@@ -426,7 +438,7 @@ fn loading_prepares_the_schema_once_and_stops_nobody() {
     }
     let arguments = fs::read_to_string(lab.path("arguments")).unwrap();
     let load = arguments.lines().find(|line| line.contains("--no-schema")).unwrap();
-    for word in ["--use-sstableloader", "--dc-map=dc1=east"] {
+    for word in ["--use-sstableloader", "--dc-map=dc1=east", "--replication=ks=east:2"] {
         assert!(load.contains(word), "{word} is not in {load}");
     }
     let schema = arguments.lines().find(|line| line.contains("--schema-only")).unwrap();

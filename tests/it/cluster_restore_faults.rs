@@ -148,7 +148,8 @@ fn p4_when_the_only_seed_is_lost_the_others_wait_for_the_same_command() {
 
 #[test]
 fn p4_a_signal_before_the_swap_takes_everything_back() {
-    for name in ["INT", "TERM", "HUP"] {
+    // A SIGHUP may be ignored by whoever runs the tests (nohup), and then it is by medusa.
+    for name in ["INT", "TERM"] {
         let lab = Lab::new();
         lab.touch("hold-stage-m1");
         let child = spawn(&lab, &["-y"]);

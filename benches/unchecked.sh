@@ -6,7 +6,9 @@ project=$(cd "$(dirname "$0")/.." && pwd)
 copy=$project/target/unchecked
 mkdir -p "$copy"
 rm -rf "$copy/src"
-cp -r "$project/src" "$project/Cargo.toml" "$project/Cargo.lock" "$copy/"
+rm -rf "$copy/packaging"
+# What the sources include.
+cp -r "$project/src" "$project/Cargo.toml" "$project/Cargo.lock" "$project/packaging" "$project/medusa.example.ini" "$copy/"
 mkdir -p "$copy/benches" "$copy/examples" "$copy/tests/it"
 cp -r "$project/benches" "$project/tests" "$copy/"
 GIT_CEILING_DIRECTORIES=$project/target git -C "$copy" apply "$project/benches/unchecked.patch"

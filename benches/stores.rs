@@ -159,7 +159,8 @@ impl Bench {
         let download = ["download", "--backup-name", "limited", "--download-destination", &target];
         std::fs::rename(&source, &snapshot).unwrap();
         // Steps below ten seconds are said in tenths.
-        let spared = std::fs::read_dir(&snapshot).unwrap().next().unwrap().unwrap().path();
+        let files = std::fs::read_dir(&snapshot).unwrap().map(|entry| entry.unwrap().path());
+        let spared = files.max_by_key(|file| file.metadata().unwrap().len()).unwrap();
         let aside = table.join(spared.file_name().unwrap());
         std::fs::rename(&spared, &aside).unwrap();
         let moved = (bytes - aside.metadata().unwrap().len()) as f64 / f64::from(1 << 20);

@@ -5,8 +5,7 @@ set -eu
 project=$(cd "$(dirname "$0")/.." && pwd)
 copy=$project/target/unchecked
 mkdir -p "$copy"
-rm -rf "$copy/src"
-rm -rf "$copy/packaging"
+rm -rf "$copy/src" "$copy/packaging"
 # What the sources include.
 cp -r "$project/src" "$project/Cargo.toml" "$project/Cargo.lock" "$project/packaging" "$project/medusa.example.ini" "$copy/"
 mkdir -p "$copy/benches" "$copy/examples" "$copy/tests/it"

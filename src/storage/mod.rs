@@ -222,7 +222,8 @@ impl Storage {
     }
 
     /// Fails unless what lies at these spots may be deleted, before the first object goes. Object stores are asked to delete
-    /// what is not there, which says the same (and leaves a delete marker in a bucket with versions); of a folder `going` says where files go.
+    /// what is not there, which says the same (and leaves a delete marker in a bucket with versions); of a folder `going` says
+    /// where files go.
     pub async fn expect_deletable<'a>(
         &self,
         spots: impl IntoIterator<Item = Spot<'a>>,

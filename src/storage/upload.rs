@@ -6,7 +6,7 @@
 //! the next backup of the node removes them.
 
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use md5::Digest as _;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
 use object_store::{Error, MultipartUpload, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::blocking::inline;
@@ -33,6 +34,11 @@ use crate::monitor::Counters;
 /// A body that did not go through is sent so often again.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// Large files are digested as many at a time as there are processors: more would not be done sooner, and the first one could not
+/// be sent before nearly all of them are done.
+static DIGESTED: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
 
 impl Storage {
     /// Writes a small object, with what belongs to every object.
@@ -119,6 +125,7 @@ impl Storage {
     ) -> Result<Upload, TransferError> {
         let file = inline(|| fs::File::open(&source.path)).map_err(TransferError::Source)?;
         let is_small = source.size <= PIECE as u64;
+        let turn = if is_small { None } else { DIGESTED.acquire().await.ok() };
         let (content, digest, crc64) = inline(|| {
             let mut digest = DigestStream::with_md5(Vec::new());
             let mut crc64 = remote.checksums.then(Crc64::new);
@@ -141,6 +148,7 @@ impl Storage {
             check(source, &file, &digest, crc32)?;
             Ok::<_, TransferError>((content, digest, crc64.map(|crc64| crc64.finish())))
         })?;
+        drop(turn);
         let md5 = whole_md5(&digest);
         let counters = Arc::clone(&watch.counters);
         let part = FilePart { file: Arc::new(file), offset: 0, length: source.size, counters };
@@ -187,7 +195,9 @@ impl Storage {
                 let counters = Arc::clone(&watch.counters);
                 let part = FilePart { file: Arc::clone(&file), offset, length, counters };
                 let mut crc64 = remote.checksums.then(Crc64::new);
+                let turn = DIGESTED.acquire().await;
                 let md5 = inline(|| read_part(&part, &mut digest, crc64.as_mut(), watch))?;
+                drop(turn);
                 of_parts.update(md5);
                 let crc64 = crc64.map(|crc64| crc64.finish());
                 while parts.len() >= remote.parts_in_flight {

@@ -36,6 +36,9 @@ const MANIFESTS_READ: usize = 5;
 /// No file takes longer.
 const LONGEST_UPLOAD: TimeDelta = TimeDelta::days(1);
 
+/// What was seen so recently is not looked at again, unless something was written since.
+const RECENT: Duration = Duration::from_mins(1);
+
 /// Vanished objects that are named.
 const MOST_NAMED: usize = 100;
 
@@ -171,7 +174,9 @@ impl Storing<'_> {
                 // What comes now deletes. Another run may have finished this very backup since.
                 lease.confirm().await?;
             }
-            self.confirm(&executed.manifest).await?;
+            // Nothing was moved: the listing that says so is this very look.
+            let is_seen = options.mode == BackupMode::Differential && moved.files == 0 && begin.elapsed() < RECENT;
+            self.confirm(&executed.manifest, is_seen).await?;
             lease.confirm().await
         };
         context.interrupt.or(confirmed).await?;
@@ -195,9 +200,9 @@ impl Storing<'_> {
     /// objects since they were found, or the whole backup.
     ///
     /// A full backup owns its folder: what an interrupted run left there and the manifest does not name is garbage.
-    async fn confirm(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    async fn confirm(&self, manifest: &Manifest, is_seen: bool) -> anyhow::Result<()> {
         let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
-        let seen = self.compare(manifest).await?;
+        let seen = if is_seen { Seen::default() } else { self.compare(manifest).await? };
         if !seen.changed.is_empty() {
             let count = units::counted(seen.changed.len() as u64, "object");
             return Err(Failure::failed(format!("{count} changed in the storage while the backup was running"))

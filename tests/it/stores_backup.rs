@@ -1,6 +1,7 @@
 //! Backups of a node in an object store: killed, large, many files at a time, and below a prefix.
 
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::support::{assert_fails, medusa, own_data, shared_node, signal, snapsh
 pub const BACKUP: [&str; 5] = ["backup-node", "--backup-name", "b1", "--use-existing-snapshot", "--keep-snapshot"];
 
 /// A snapshot of files that look like components of SSTables.
-pub fn with_files(medusa: &mut Medusa, files: u64, size: u64) {
+pub fn with_files(medusa: &mut Medusa, files: u64, size: u64) -> PathBuf {
     let data = own_data(medusa, shared_node());
     let snapshot = snapshot_folder(&data, "b1");
     for number in 1..=files {
@@ -25,6 +26,7 @@ pub fn with_files(medusa: &mut Medusa, files: u64, size: u64) {
         file.write_all_at(&number.to_le_bytes(), size / 2).unwrap();
     }
     medusa.set("storage", "transfer_max_bandwidth", "10GB/s");
+    snapshot
 }
 
 #[test]
@@ -98,6 +100,51 @@ fn a_backup_that_fails_takes_back_what_it_was_uploading() {
     assert_eq!(minio.incomplete_uploads(&bucket), [""; 0], "{run}");
     let aborted = recorder.matching(|request| request.method == "DELETE" && request.query.contains("uploadId"));
     assert!(aborted.iter().any(|request| !of_first(request)), "{aborted:?}");
+}
+
+#[test]
+fn p1_what_vanishes_while_a_backup_is_running_is_missed_before_it_is_finished() {
+    let minio = Minio::shared();
+    let bucket = minio.new_bucket("vanished");
+    let recorder = Recorder::start(&minio.endpoint, []);
+    let mut medusa = medusa(shared_node());
+    let mut snapshot = with_files(&mut medusa, 3, 1000);
+    medusa.use_store(&minio.settings_at(&bucket, recorder.port));
+    let fqdn = shared_node().address.clone();
+    let pool = format!("prefix={fqdn}%2Fdata%2F");
+    let looks = || recorder.matching(|request| request.method == "GET" && request.query.contains(&pool)).len();
+    let mut renamed = |name: &str| {
+        let next = snapshot.with_file_name(name);
+        std::fs::rename(&snapshot, &next).unwrap();
+        snapshot.clone_from(&next);
+        next
+    };
+    let backup = |name| ["backup-node", "--backup-name", name, "--use-existing-snapshot", "--keep-snapshot"];
+    medusa.ok(&backup("b1"));
+    assert_eq!(looks(), 2, "before and after the upload");
+    renamed("b2");
+    medusa.ok(&backup("b2"));
+    assert_eq!(looks(), 3, "nothing was uploaded, so what was seen need not be looked at again");
+
+    let added = renamed("b3").join("nb-4-big-Index.db");
+    std::fs::write(added, "new").unwrap();
+    let is_added = |request: &Request| request.method == "PUT" && request.path.ends_with("nb-4-big-Index.db");
+    let slow = recorder.add(Fault::every(Action::Delay(Duration::from_secs(3)), is_added));
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| medusa.run(&backup("b3")));
+        wait_for("the upload", || slow.fired() > 0);
+        let stored = minio.objects(&bucket).into_keys().find(|key| key.ends_with("nb-2-big-Index.db"));
+        minio.delete(&bucket, &stored.unwrap());
+        run.join().unwrap()
+    });
+    let told = ["1 object vanished", "nb-2-big-Index.db", "the same command stores what is missing"];
+    assert_fails(&run, 1, &told);
+    assert!(!minio.objects(&bucket).contains_key(&format!("{fqdn}/b3/meta/manifest.json")));
+    recorder.behave();
+    medusa.ok(&backup("b3"));
+    for name in ["b1", "b2", "b3"] {
+        medusa.ok(&["verify", "--backup-name", name, "--read-data"]);
+    }
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
 
+use nix::pty::openpty;
 use serde_json::Value;
 
-use crate::lab::medusa::{Medusa, Run};
+use crate::lab::medusa::{Medusa, Run, finish};
 use crate::made::{self, object};
 use crate::support::{assert_fails, program, wait_for};
 
@@ -383,6 +387,74 @@ fn what_cannot_be_asked_or_does_not_fit_is_refused() {
     // In place: every host gets its own.
     let plan = lab.run(&["--dry-run"]).expect_code(0);
     assert!(plan.stdout.contains("in place") && plan.stdout.contains("n3 is in no line of the host list"), "{plan}");
+}
+
+/// Of a step.
+fn most_at_once(log: &[String], step: &str) -> usize {
+    let (begin, end) = (format!("begin {step} "), format!("end {step} "));
+    let (mut now, mut most) = (0, 0);
+    for line in log {
+        now += usize::from(line.starts_with(&begin));
+        most = most.max(now);
+        now -= usize::from(line.starts_with(&end));
+    }
+    most
+}
+
+#[test]
+fn as_many_targets_work_at_once_as_were_asked_for() {
+    for limit in [1, 3] {
+        let lab = Lab::new();
+        let asked = limit.to_string();
+        for host in HOSTS {
+            lab.touch(&format!("hold-stage-{host}"));
+        }
+        let arguments = lab.arguments(&["-y", "--parallel-restores", &asked]);
+        let child = lab.medusa.spawn(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let log = || fs::read_to_string(lab.path("log")).unwrap_or_default();
+        let at_work = || log().lines().filter(|line| line.starts_with("begin stage ")).count();
+        wait_for("as many as asked for", || at_work() == limit);
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(at_work(), limit);
+        for host in HOSTS {
+            fs::remove_file(lab.path(&format!("hold-stage-{host}"))).unwrap();
+        }
+        finish(child.wait_with_output().unwrap(), "medusa", &["restore-cluster"]).expect_code(0);
+        let log = lab.log();
+        assert_eq!(begun(&log, "start").len(), HOSTS.len(), "{log:#?}");
+        for step in ["stage", "stop", "start"] {
+            let most = most_at_once(&log, step);
+            assert!(most <= limit, "{most} of {limit} at once: {log:#?}");
+        }
+    }
+}
+
+#[test]
+fn p3_nothing_is_touched_before_the_answer_is_yes() {
+    let ask = |lab: &Lab, answer: &str, more: &[&str]| {
+        let terminal = openpty(None, None).unwrap();
+        let arguments = lab.arguments(more);
+        let mut command = lab.medusa.prepare(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        command.stdin(Stdio::from(terminal.slave)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        drop(command);
+        fs::File::from(terminal.master.try_clone().unwrap()).write_all(answer.as_bytes()).unwrap();
+        finish(child.wait_with_output().unwrap(), "medusa", &["restore-cluster"])
+    };
+    let lab = Lab::new();
+    // The last one ends what a person writes.
+    for answer in ["n\n", "\n", "yeah\n", "\u{4}"] {
+        let refused = ask(&lab, answer, &[]);
+        assert_fails(&refused, 1, &["nothing was changed: the answer was not yes"]);
+        assert!(refused.stdout.contains("m3") && refused.stdout.ends_with("Proceed? [y/N] "), "{refused}");
+        let log = lab.log();
+        assert!(log.iter().all(|line| line.contains(" check ") || line.contains(" state ")), "{log:#?}");
+    }
+    assert_fails(&lab.run(&[]), 2, &["stdin is no terminal", "--dry-run", "-y"]);
+    assert_eq!(lab.log(), [""; 0]);
+    let done = ask(&lab, "Yes\n", &["--output", "json"]).expect_code(0);
+    assert!(done.stderr.contains("Proceed? [y/N] "), "{done}");
+    assert_eq!(states(&done.json()), HOSTS.map(|host| (host, "restored")), "{done}");
 }
 
 /// As in Medusa: in place it says nothing, and a script that always has it is not stopped.

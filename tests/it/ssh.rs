@@ -267,6 +267,79 @@ async fn who_is_not_let_in_is_told_with_which_key() {
 }
 
 #[tokio::test]
+async fn port_key_and_certificate_are_those_that_are_set() {
+    let place = Place::new("echo 1.0");
+    let lab = SshLab::new();
+    let [authority, certificate] = lab.certificate();
+    let host = lab.host("127.0.0.1", &[], &format!("TrustedUserCAKeys {}", authority.display()));
+    lab.config();
+    fs::write(lab.path("authorized_keys"), "").unwrap();
+    let known = format!("Host *\n  UserKnownHostsFile {}\n", lab.path("known_hosts").display());
+    fs::write(lab.path("config"), known).unwrap();
+    let keys = [
+        ("config_file", lab.path("config").display().to_string()),
+        ("port", host.port().to_string()),
+        ("key_file", lab.path("id").display().to_string()),
+        ("cert_file", certificate.display().to_string()),
+    ];
+    let ask = async |keys: &[(&str, String)]| {
+        let settings: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let ssh = place.ssh(&settings);
+        let answer = ssh.ask(&host.address, &["--version".to_owned()]).await;
+        ssh.close().await;
+        answer
+    };
+    assert_eq!(ask(&keys).await.unwrap().stdout, "1.0\n");
+    let error = ask(&keys[..3]).await.unwrap_err();
+    assert!(matches!(error, SshError::PermissionDenied { .. }), "{error}");
+    let [config, port, _, certificate] = keys;
+    let error = ask(&[config, port, certificate]).await.unwrap_err();
+    assert!(matches!(error, SshError::PermissionDenied { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_behind_another_one_is_reached_through_it() {
+    let place = Place::new(WAITING);
+    let lab = SshLab::new();
+    let (door, inner) = (lab.host("127.0.0.1", &[], ""), lab.host("127.0.0.2", &[], ""));
+    let (ssh, said) = (place.by_ssh(&lab, ""), Said::default());
+    let config = fs::read_to_string(lab.path("config")).unwrap();
+    let jump = format!("Host {}\n  ProxyJump {}\n", inner.address, door.address);
+    fs::write(lab.path("config"), jump + &config).unwrap();
+    let running = said.run(&ssh, &inner.address, &place.job(&[]));
+    said.until("up").await;
+    assert!(!door.connections().is_empty(), "it was reached by another way");
+    // What breaks on the way there is found again, too.
+    door.break_connections();
+    said.until("connection lost, trying again").await;
+    place.release();
+    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n"));
+    assert_eq!(place.runs(), 1);
+    ssh.close().await;
+    place.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_connection_that_went_silent_is_given_up_by_its_keepalive() {
+    let place = Place::new(WAITING);
+    let lab = SshLab::new();
+    let host = lab.host("127.0.0.1", &[], "");
+    let (ssh, said) = (place.by_ssh(&lab, "keepalive_seconds = 1\nidle_timeout = 86400"), Said::default());
+    let running = said.run(&ssh, &host.address, &place.job(&[]));
+    said.until("up").await;
+    host.freeze_connections();
+    // By its default it would be noticed after three minutes.
+    let noticed = tokio::time::timeout(Duration::from_secs(100), said.until("connection lost, trying again"));
+    assert!(noticed.await.is_ok(), "{:?}", said.all());
+    place.release();
+    assert_eq!(running.await.unwrap().unwrap(), end(0, "result\n", "up\n"));
+    assert_eq!(place.runs(), 1);
+    host.break_connections();
+    ssh.close().await;
+    place.nothing_is_left();
+}
+
+#[tokio::test]
 async fn each_failure_says_what_it_is() {
     let place = Place::new("echo 1.0");
     let (patient, impatient) = (place.scripted(""), place.scripted("idle_timeout = 2"));

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::scratch;
 use super::stores::process::{self, Process};
 
@@ -32,6 +35,20 @@ impl SshLab {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Makes an authority, and a certificate of it for the key of this user. Returns both: what hosts trust, and what is shown to them.
+    pub fn certificate(&self) -> [PathBuf; 2] {
+        let (authority, certificate) = (self.path("authority"), self.path("certificate"));
+        make_key(&authority);
+        // Beside its key, ssh would find it by itself.
+        let copy = self.path("copy.pub");
+        std::fs::copy(self.path("id.pub"), &copy).unwrap();
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+        let signed = [&authority, &copy].map(|path| path.display().to_string());
+        keygen(&["-q", "-s", &signed[0], "-I", "lab", "-n", &user, "-V", "-1m:+1d", &signed[1]]);
+        std::fs::rename(self.path("copy-cert.pub"), &certificate).unwrap();
+        [self.path("authority.pub"), certificate]
     }
 
     /// For `[ssh] config_file`. Knows the hosts that were started until now.
@@ -101,11 +118,20 @@ impl SshHost {
 
     /// Breaks its connections as a lost network would, without a word.
     pub fn break_connections(&self) {
+        self.signal_connections(Signal::SIGKILL);
+    }
+
+    /// Keeps its connections open, and silent.
+    pub fn freeze_connections(&self) {
+        self.signal_connections(Signal::SIGSTOP);
+    }
+
+    fn signal_connections(&self, signal: Signal) {
         for first in self.connections() {
             // A user other than root has a second process.
             for process in children(first).into_iter().chain([first]) {
                 if is_sshd(process) {
-                    kill(process);
+                    let _ = kill(Pid::from_raw(i32::try_from(process).unwrap()), signal);
                 }
             }
         }
@@ -119,8 +145,12 @@ impl Drop for SshHost {
 }
 
 fn make_key(file: &Path) {
+    keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.display().to_string()]);
+}
+
+fn keygen(arguments: &[&str]) {
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f"]).arg(file).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
     assert!(command.status().unwrap().success(), "ssh-keygen failed");
 }
 
@@ -139,9 +169,4 @@ fn children(of: u32) -> Vec<u32> {
 
 fn is_sshd(process: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.starts_with("sshd"))
-}
-
-fn kill(process: u32) {
-    let process = nix::unistd::Pid::from_raw(i32::try_from(process).unwrap());
-    let _ = nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL);
 }

@@ -11,9 +11,10 @@ use crate::error::one_line;
 use crate::listing::suggest;
 use crate::model::names::Fqdn;
 use crate::monitoring::run::Facts;
+use crate::purge::bucket::Bucket;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
-use crate::purge::{Bucket, PurgeOptions, purge_node};
+use crate::purge::{PurgeOptions, purge_node};
 use crate::screen::output::Output;
 use crate::storage::StorageError;
 

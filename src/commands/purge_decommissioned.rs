@@ -12,10 +12,11 @@ use crate::error::Failure;
 use crate::model::names::Fqdn;
 use crate::model::tokenmap::Tokens;
 use crate::monitoring::run::{Facts, Purge};
+use crate::purge::PurgeOptions;
+use crate::purge::bucket::Bucket;
 use crate::purge::decommissioned::standing;
 use crate::purge::report::PurgeReport;
 use crate::purge::retention::Policy;
-use crate::purge::{Bucket, PurgeOptions};
 use crate::screen::output::Output;
 
 /// Deletes the backups of nodes that are no longer in the cluster

@@ -7,6 +7,7 @@
 //! What is not known is not deleted: if the manifest of one backup of the node that the index calls finished is missing, or one cannot be used, or if the storage
 //! answers anything but "found" or "not there", the pool stays as it is.
 
+pub mod bucket;
 pub mod decommissioned;
 pub mod delete;
 #[cfg(test)]
@@ -15,25 +16,25 @@ pub mod pool;
 pub mod report;
 pub mod retention;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 
+use self::bucket::Bucket;
 use self::delete::{BATCH, DeletePlan};
 use self::pool::{Named, PoolState};
 use self::retention::{Candidate, DAY, Keep, Policy, Verdict, decide};
 use crate::context::Context;
 use crate::error::one_line;
-use crate::listing;
-use crate::model::backups::{BackupMode, ClusterBackup};
+use crate::model::backups::BackupMode;
 use crate::model::names::{BackupName, Fqdn};
 use crate::model::units::counted;
 use crate::monitor::{Amount, Counters};
 use crate::storage::backups::MetaState;
-use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, Spot, SummaryEntry};
+use crate::storage::layout::{IndexEntry, IndexKind, Meta, ObjectKey, Spot};
 use crate::storage::lease::{Lease, Work};
 use crate::storage::{self, Storage, StorageError};
 
@@ -160,79 +161,6 @@ impl NodeOutcome {
     /// Backups that went, without orphans.
     pub fn deleted_backups(&self) -> usize {
         self.plan.goes().filter(|backup| self.gone.contains(&backup.name)).count()
-    }
-}
-
-/// What the index says about one backup of a node.
-#[derive(Debug, Clone, Copy, Default)]
-struct Indexed {
-    started: Option<i64>,
-    finished: bool,
-}
-
-/// What is known of the whole bucket, read once.
-#[derive(Debug)]
-pub struct Bucket {
-    index: BTreeMap<Fqdn, BTreeMap<BackupName, Indexed>>,
-    /// The backups of each node that have a summary.
-    summaries: BTreeMap<Fqdn, BTreeSet<BackupName>>,
-    /// When each cluster backup was started, and whether it is complete.
-    clusters: BTreeMap<BackupName, (i64, bool)>,
-    newest_complete: Option<BackupName>,
-}
-
-impl Bucket {
-    pub async fn gather(storage: &Storage) -> anyhow::Result<Self> {
-        let mut index: BTreeMap<Fqdn, BTreeMap<BackupName, Indexed>> = BTreeMap::new();
-        for IndexEntry { name, fqdn, kind } in storage.index_entries().await? {
-            let entry = index.entry(fqdn).or_default().entry(name).or_default();
-            match kind {
-                IndexKind::Started(at) => entry.started = Some(entry.started.map_or(at, |known| known.min(at))),
-                IndexKind::Finished(_) => entry.finished = true,
-                _ => {}
-            }
-        }
-        let mut summaries: BTreeMap<Fqdn, BTreeSet<BackupName>> = BTreeMap::new();
-        for (_, SummaryEntry { name, fqdn, .. }) in storage.summaries(None).await? {
-            summaries.entry(fqdn).or_default().insert(name);
-        }
-        let clusters = listing::cluster_backups(storage).await?;
-        let newest_complete = listing::newest_complete(storage, &clusters).await?.map(|backup| backup.name);
-        let facts = |backup: ClusterBackup| (backup.name.clone(), (backup.started(), backup.is_complete()));
-        Ok(Self { index, summaries, clusters: clusters.into_iter().map(facts).collect(), newest_complete })
-    }
-
-    /// Nodes with a backup in the index.
-    pub fn indexed_nodes(&self) -> impl Iterator<Item = &Fqdn> {
-        self.index.keys()
-    }
-
-    /// The backups of a node in the index, the one that was started last first.
-    pub fn newest_first(&self, fqdn: &Fqdn) -> Vec<&BackupName> {
-        let mut names: Vec<_> = self.index.get(fqdn).into_iter().flatten().collect();
-        names.sort_by_key(|(name, entry)| std::cmp::Reverse((entry.started, *name)));
-        names.into_iter().map(|(name, _)| name).collect()
-    }
-
-    fn of(&self, state: &MetaState) -> Indexed {
-        self.index.get(&state.fqdn).and_then(|names| names.get(&state.name)).copied().unwrap_or_default()
-    }
-
-    /// A backup as the retention sees it. `None`: it is none.
-    fn candidate(&self, state: &MetaState, may_run: &BTreeSet<BackupName>) -> Option<Candidate> {
-        let written = state.schema.or(state.manifest)?.timestamp();
-        let started = self.of(state).started.unwrap_or(written);
-        let (cluster_started, complete) = self.clusters.get(&state.name).copied().unwrap_or((started, false));
-        Some(Candidate {
-            name: state.name.to_string(),
-            started,
-            finished: state.manifest.map(|written| written.timestamp()),
-            cluster_started,
-            complete,
-            newest_complete: state.manifest.is_some() && self.newest_complete.as_ref() == Some(&state.name),
-            lost_manifest: state.manifest.is_none() && self.of(state).finished,
-            may_run: may_run.contains(&state.name),
-        })
     }
 }
 

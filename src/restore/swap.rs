@@ -409,7 +409,7 @@ fn go_forward(journal: &Journal) -> anyhow::Result<()> {
     let mut synced = std::collections::BTreeSet::new();
     for folder in parents.filter(|folder| folder.exists()) {
         if synced.insert(std::os::unix::fs::MetadataExt::dev(&fs::metadata(folder)?)) {
-            super::sync_file_system(folder)?;
+            super::stage::sync_file_system(folder)?;
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ pub mod local;
 pub mod provider;
 pub mod remote;
 pub mod s3;
+mod terms;
 pub mod transfer;
 pub mod unconditional;
 pub mod upload;

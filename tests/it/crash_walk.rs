@@ -22,9 +22,10 @@ use ::medusa::listing;
 use ::medusa::model::backups::BackupMode;
 use ::medusa::model::names::{BackupName, Fqdn};
 use ::medusa::monitor::Silent;
+use ::medusa::purge::bucket::Bucket;
 use ::medusa::purge::delete::DeletePlan;
 use ::medusa::purge::retention::Policy;
-use ::medusa::purge::{Bucket, NodeOutcome, PoolPlan, PurgeOptions, purge_node};
+use ::medusa::purge::{NodeOutcome, PoolPlan, PurgeOptions, purge_node};
 use ::medusa::storage::{Storage, provider};
 
 use crate::lab::medusa::Medusa;

@@ -364,7 +364,7 @@ impl World {
     ) -> anyhow::Result<NodeOutcome> {
         let context = Self::context(node, client);
         let options = PurgeOptions { policy: Policy { retention, allow_last, decommissioned: false }, dry_run: false };
-        let bucket = purge::Bucket::gather(&context.storage).await?;
+        let bucket = purge::bucket::Bucket::gather(&context.storage).await?;
         let outcome = purge_node(&context, &bucket, &context.fqdn, &options).await?;
         count(&self.seen.swept, outcome.swept.files);
         count(&self.seen.deleted, outcome.deleted.files);

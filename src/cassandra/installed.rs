@@ -1,5 +1,6 @@
 //! What of Cassandra is installed on this machine: where its configuration and its programs are, and what starts it.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,9 @@ const CONFIGURATIONS: [&str; 6] = [
 /// Folders of programs that may not be in the PATH of a service or of sudo.
 const PROGRAMS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/opt/cassandra/bin", "/usr/local/cassandra/bin"];
+
+/// Where packages, and images of containers, put its jars.
+const HOMES: [&str; 4] = ["/usr/share/cassandra", "/opt/cassandra", "/usr/local/cassandra", "/opt/bitnami/cassandra"];
 
 /// The service manager answers at once, or is not there.
 const SERVICE_MANAGER: Duration = Duration::from_secs(10);
@@ -82,6 +86,42 @@ pub fn unit_of(words: &[String]) -> Option<&str> {
     words[at + 1..].iter().filter(|word| !word.starts_with('-')).nth(1).map(String::as_str)
 }
 
+/// A release, as in `5.0.9`, and the jar that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub number: String,
+    pub jar: PathBuf,
+}
+
+/// Looks beside `cassandra.yaml`, in `CASSANDRA_HOME`, where the start command lies, and where packages put it. `None`: there is
+/// none, or there are several releases, and nobody knows which one starts.
+pub fn find_release(yaml: &Path, start_command: &[String]) -> Option<Release> {
+    let home = std::env::var_os("CASSANDRA_HOME").map(PathBuf::from);
+    // conf/cassandra.yaml and bin/cassandra of an unpacked archive.
+    let above = |file: &Path| Some(file.parent()?.parent()?.to_owned());
+    let commands = start_command.iter().map(Path::new).filter(|word| word.is_absolute());
+    let programs = commands.filter(|word| word.parent().is_some_and(|folder| folder.ends_with("bin")));
+    let places = above(yaml).into_iter().chain(home).chain(programs.filter_map(above));
+    only_release(places.chain(HOMES.map(PathBuf::from)))
+}
+
+fn only_release(places: impl Iterator<Item = PathBuf>) -> Option<Release> {
+    let jars = places.flat_map(|place| [place.join("lib"), place]).flat_map(|folder| {
+        let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
+    });
+    let mut releases: BTreeMap<String, PathBuf> =
+        jars.filter_map(|jar| Some((release_of(jar.file_name()?.to_str()?)?, jar))).collect();
+    let (number, jar) = releases.pop_first()?;
+    releases.is_empty().then_some(Release { number, jar })
+}
+
+/// `apache-cassandra-5.0.9.jar`, and not `apache-cassandra-thrift-3.11.19.jar`.
+fn release_of(jar: &str) -> Option<String> {
+    let release = jar.strip_prefix("apache-cassandra-")?.strip_suffix(".jar")?;
+    release.starts_with(|first: char| first.is_ascii_digit()).then(|| release.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +156,41 @@ mod tests {
         assert_eq!(find_program("medusa-test-program", Some(&near)), None, "it cannot be executed");
         fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find_program("medusa-test-program", Some(&near)), Some(program));
+    }
+
+    #[test]
+    fn the_jar_tells_the_release_unless_there_are_several() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        let jar = |path: &str| {
+            let path = root.path().join(path);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(&path, "").unwrap();
+            path
+        };
+        let found = |names: &[&str]| only_release(names.iter().map(|name| place(name)));
+        assert_eq!(found(&["a", "b"]), None);
+        jar("a/lib/apache-cassandra-thrift-3.11.19.jar");
+        jar("a/lib/jna-5.13.0.jar");
+        assert_eq!(found(&["a"]), None);
+        let of_archive = jar("a/lib/apache-cassandra-4.1.10.jar");
+        assert_eq!(found(&["a", "b"]), Some(Release { number: "4.1.10".into(), jar: of_archive }));
+        let of_package = jar("b/apache-cassandra-5.0-beta1.jar");
+        assert_eq!(found(&["b"]), Some(Release { number: "5.0-beta1".into(), jar: of_package }));
+        assert_eq!(found(&["a", "b"]), None);
+        // The same one in two places is no doubt.
+        jar("c/lib/apache-cassandra-4.1.10.jar");
+        assert_eq!(found(&["a", "c"]).unwrap().number, "4.1.10");
+    }
+
+    #[test]
+    fn an_unpacked_archive_is_found_by_its_configuration_and_by_its_command() {
+        let root = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(root.path().join("lib")).unwrap();
+        fs_err::write(root.path().join("lib/apache-cassandra-99.0.1.jar"), "").unwrap();
+        let found = |yaml: PathBuf, command: &[String]| find_release(&yaml, command).map(|found| found.number);
+        assert_eq!(found(root.path().join("conf/cassandra.yaml"), &[]).as_deref(), Some("99.0.1"));
+        let command = ["sudo".to_owned(), root.path().join("bin/cassandra").display().to_string()];
+        assert_eq!(found("/nowhere/conf/cassandra.yaml".into(), &command).as_deref(), Some("99.0.1"));
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use super::cql::{self, Cql};
+use super::installed::{self, Release};
 use super::naming::first_address;
 use super::yaml::CassandraYaml;
 use crate::config::{self, HealthCheck};
@@ -61,6 +62,11 @@ impl<'a> Service<'a> {
 
     pub fn stop_command(&self) -> String {
         Invocation::from_words(&self.cassandra.stop_cmd).to_string()
+    }
+
+    /// The release that is installed here, where that can be told.
+    pub fn installed(&self) -> Option<Release> {
+        installed::find_release(&self.yaml.path, &self.cassandra.start_cmd)
     }
 
     pub fn start_command(&self) -> String {

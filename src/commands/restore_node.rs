@@ -51,9 +51,9 @@ pub struct RestoreNodeArgs {
     _no_verify: bool,
     #[command(flatten)]
     tables: SelectionArgs,
-    /// The release of this node: it is asked, and this has no effect
-    #[arg(long = "version-target", value_name = "RELEASE")]
-    _version_target: Option<String>,
+    /// The release of this node: it is asked, and where it does not answer, what is installed is not looked at
+    #[arg(long, value_name = "RELEASE")]
+    version_target: Option<String>,
     /// Bring and compare all files, and end; Cassandra goes on running
     #[arg(long, help_heading = "For restore-cluster", group = "extent")]
     stage_only: bool,
@@ -144,6 +144,7 @@ impl RestoreNodeArgs {
             },
             run: self.run.clone(),
             hosts: self.hosts.clone(),
+            is_release_known: self.version_target.is_some(),
         };
         if self.dry_run {
             let plan = context.interrupt.or(restore::dry_run(context, &options)).await?;

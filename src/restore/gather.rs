@@ -13,6 +13,7 @@ use super::journal::is_left_alone;
 use super::place::{Placement, check_space, directories};
 use super::plan::{Mode, PlannedTable, RestorePlan};
 use crate::cassandra::facts::{self, ClusterFacts, Owner, Schema};
+use crate::cassandra::installed::Release;
 use crate::cassandra::naming::first_address;
 use crate::cassandra::nodetool::Nodetool;
 use crate::cassandra::service::Service;
@@ -75,7 +76,8 @@ pub async fn plan(
     if options.run.is_none() {
         refuse_owners(&context.fqdn, &owners)?;
     }
-    check_version(&backup, live.as_ref(), options)?;
+    let installed = if live.is_none() && !options.is_release_known { service.installed() } else { None };
+    check_version(&backup, live.as_ref(), installed.as_ref(), options)?;
     check_objects(context, &options.name, options.selection.is_all(), &sections).await?;
 
     let mut plan = RestorePlan {
@@ -96,6 +98,7 @@ pub async fn plan(
         start_command: service.start_command(),
         endpoint: service.endpoint().to_string(),
         cassandra: live.as_ref().map(|live| live.facts.version.release_version.clone()),
+        installed: installed.map(|installed| installed.number),
         notes,
     };
     let targets = match &live {
@@ -338,10 +341,29 @@ async fn own_names(context: &Context, yaml: &CassandraYaml) -> Vec<String> {
     names
 }
 
-/// An older Cassandra cannot read what a newer one wrote, and a newer one not everything that old ones did.
-fn check_version(backup: &Backup, live: Option<&Live>, options: &RestoreOptions) -> Result<(), Failure> {
-    let Some(live) = live else { return Ok(()) };
-    let (was, is) = (&backup.version.release_version, &live.facts.version.release_version);
+/// An older Cassandra cannot read what a newer one wrote, and a newer one not everything that old ones did. Where none answers, the
+/// one that is installed is looked at.
+fn check_version(
+    backup: &Backup,
+    live: Option<&Live>,
+    installed: Option<&Release>,
+    options: &RestoreOptions,
+) -> Result<(), Failure> {
+    if let Some(live) = live {
+        return check_release(backup, &live.facts.version.release_version, options);
+    }
+    let Some(Release { number, jar }) = installed else { return Ok(()) };
+    check_release(backup, number, options).map_err(|failure| {
+        Failure::failed(format!("Cassandra does not answer, and what is installed is {}", jar.display()))
+            .cause(failure)
+            .hint(
+                "install the newer release first; if another one than that is started here, --version-target names it",
+            )
+    })
+}
+
+fn check_release(backup: &Backup, is: &str, options: &RestoreOptions) -> Result<(), Failure> {
+    let was = &backup.version.release_version;
     // System tables change with every release; Cassandra upgrades them, and never back.
     if options.selection.includes_system()
         && let (Some(was_number), Some(is_number)) = (release(was), release(is))

@@ -62,6 +62,8 @@ pub struct RestoreOptions {
     pub run: Option<String>,
     /// Its plan, as the lines of a host list.
     pub hosts: Vec<String>,
+    /// Which release starts here is known: what is installed is not looked at.
+    pub is_release_known: bool,
 }
 
 /// How much of a restore one run does: those of a whole cluster go step by step on all nodes.

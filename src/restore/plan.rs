@@ -94,6 +94,8 @@ pub struct RestorePlan {
     pub endpoint: String,
     /// The release of Cassandra that runs here and was compared with that of the backup.
     pub cassandra: Option<String>,
+    /// The one that is installed, where none answers: it was compared, too.
+    pub installed: Option<String>,
     /// What the person should know.
     pub notes: Vec<String>,
 }
@@ -211,6 +213,7 @@ impl RestorePlan {
             "host_id": self.id.as_ref().map(Uuid::to_string),
             "drain": self.drain,
             "cassandra": self.cassandra,
+            "installed": self.installed,
             "notes": self.notes,
         })
     }

@@ -65,12 +65,13 @@ fi
 case $step in
   state) cat "$D/state-$HOST" 2>/dev/null || echo '{"version": 1, "runs": []}' ;;
   check)
-    said=null; of=null; finished=null; release=null; owners=
+    said=null; of=null; finished=null; release=null; installed=null; owners=
     [ -e "$D/owners-$HOST" ] && owners=$(cat "$D/owners-$HOST")
     [ -e "$D/release-$HOST" ] && release="\"$(cat "$D/release-$HOST")\""
+    [ -e "$D/installed-$HOST" ] && installed="\"$(cat "$D/installed-$HOST")\""
     [ -e "$D/phase-$HOST" ] && said="\"$(cat "$D/phase-$HOST")\"" && of="\"$(cat "$D/run-$HOST")\""
     [ "$said" = '"restored"' ] && finished=1700000000
-    echo "{\"version\": 1, \"tables\": [{}], \"bytes\": 10, \"local_bytes\": 4, \"statements\": [\"CREATE TABLE ks.t (id int)\"], \"notes\": [\"a note\"], \"cassandra\": $release, \"owners\": [$owners], \"host_id\": \"id-$HOST\", \"directories\": [{\"path\": \"/data\", \"needed_bytes\": 6, \"free_bytes\": 100}], \"progress\": {\"phase\": $said, \"run\": $of, \"finished\": $finished}}" ;;
+    echo "{\"version\": 1, \"tables\": [{}], \"bytes\": 10, \"local_bytes\": 4, \"statements\": [\"CREATE TABLE ks.t (id int)\"], \"notes\": [\"a note\"], \"cassandra\": $release, \"installed\": $installed, \"owners\": [$owners], \"host_id\": \"id-$HOST\", \"directories\": [{\"path\": \"/data\", \"needed_bytes\": 6, \"free_bytes\": 100}], \"progress\": {\"phase\": $said, \"run\": $of, \"finished\": $finished}}" ;;
   stage) phase staged; echo '{}' ;;
   stop) phase stopped; echo '{}' ;;
   start) phase restored; echo '{}' ;;

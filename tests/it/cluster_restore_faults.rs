@@ -198,4 +198,13 @@ fn options_of_a_load_without_one_are_told_to_have_no_effect() {
     assert!(plan.stdout.contains("Cassandra does not answer on 5 targets: nobody compared its release"), "{plan}");
     let plan = lab.run(&["--dry-run", "--version-target", "5.0.9"]).expect_code(0);
     assert!(!plan.stdout.contains("have no effect") && !plan.stdout.contains("nobody compared"), "{plan}");
+    let arguments = fs::read_to_string(lab.path("arguments")).unwrap();
+    let checks = arguments.lines().filter(|line| line.contains("--version-target=5.0.9") && line.contains("--dry-run"));
+    assert_eq!(checks.count(), HOSTS.len(), "{arguments}");
+    // They have compared it themselves.
+    for host in &HOSTS[1..] {
+        fs::write(lab.path(&format!("installed-{host}")), "5.0.9").unwrap();
+    }
+    let plan = lab.run(&["--dry-run"]).expect_code(0);
+    assert!(plan.stdout.contains("Cassandra does not answer on 1 target: nobody compared its release"), "{plan}");
 }

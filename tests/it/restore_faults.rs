@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::lab::medusa::Medusa;
-use crate::lab::node::{Node, Release};
+use crate::lab::node::{Node, Options, Release};
 use crate::support::{
     OwnMount, Shared, State, assert_fails, copy_bucket, edit, insert, interrupt, left_by_restores, manifest,
     manifest_objects, medusa, node, object_file, program, wait_for, wrap_nodetool,
@@ -176,6 +176,41 @@ fn p4_a_backup_that_does_not_match_the_node_is_refused() {
 
         let both = [&B1[..], &["--keep-auth"]].concat();
         lab.refused(&lab.backup, &both, 1, &["system_auth cannot be kept", "hint: --keep-auth goes with --remote"]);
+    });
+}
+
+/// On a new machine nobody answers; what is installed there can be told even so.
+#[test]
+fn p4_an_installed_release_that_cannot_read_the_backup_is_refused() {
+    lab(|lab| {
+        let down = Node::prepare(Options::new(Release::V5_0));
+        let mut medusa = medusa(&down);
+        copy_bucket(&lab.backup, &medusa);
+        medusa.set("storage", "fqdn", &lab.node.address);
+        let home = medusa.folder.path().join("home");
+        for folder in ["conf", "lib"] {
+            fs::create_dir_all(home.join(folder)).unwrap();
+        }
+        fs::copy(down.yaml(), home.join("conf/cassandra.yaml")).unwrap();
+        medusa.set("cassandra", "config_file", &home.join("conf/cassandra.yaml").display().to_string());
+        let jar = |number: &str| home.join(format!("lib/apache-cassandra-{number}.jar"));
+        fs::write(jar("4.1.10"), "").unwrap();
+        let remote = [&["restore-node"], &B1[..], &["--remote"]].concat();
+        let told = [
+            &format!("what is installed is {}", jar("4.1.10").display()),
+            "this node runs Cassandra 4.1.10, which cannot read what 5.0.9 wrote",
+            "hint: install the newer release first",
+            "--version-target",
+        ];
+        assert_fails(&medusa.run(&remote), 1, &told);
+        assert_eq!(fs::read_dir(down.path("data")).unwrap().count(), 0);
+        let installed = |more: &[&str]| {
+            let plan = medusa.run(&[&remote[..], &["--dry-run", "--output", "json"], more].concat());
+            plan.expect_code(0).json()["installed"].clone()
+        };
+        assert_eq!(installed(&["--version-target", "5.0.9"]), serde_json::Value::Null);
+        fs::rename(jar("4.1.10"), jar("5.0.9")).unwrap();
+        assert_eq!(installed(&[]), "5.0.9");
     });
 }
 

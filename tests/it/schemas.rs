@@ -329,10 +329,11 @@ fn every_document_about_a_node_is_what_its_schema_says_and_nothing_else_is() {
     }
     medusa.set("storage", "backup_grace_period_in_days", "0");
     printed.add(&medusa, &["purge-decommissioned", "--dry-run"]);
-    // Other tests print these: remote_restore, backup_faults, purge, loader, cluster.
+    // Other tests print these: remote_restore, restore_faults, backup_faults, purge, loader, cluster.
     let elsewhere = [
         ("backup-node", "corrupt"),
         ("restore-node", "notes"),
+        ("restore-node", "installed"),
         ("restore-node", "owners"),
         ("restore-node", "host"),
         ("restore-node", "set_aside"),

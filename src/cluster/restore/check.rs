@@ -37,6 +37,8 @@ pub struct Check {
     pub is_seed: bool,
     /// The release of Cassandra that answers there.
     pub cassandra: Option<String>,
+    /// Where none answers, the one that is installed, which could read the backup.
+    pub installed: Option<String>,
     /// How far the same restore got there before; `restored`: to its end.
     pub phase: Option<String>,
     /// The run for a whole cluster that this belonged to.
@@ -85,6 +87,7 @@ impl Check {
             host_id: plan.host_id,
             is_seed: plan.seed,
             cassandra: plan.cassandra,
+            installed: plan.installed,
             phase: plan.progress.phase,
             run: plan.progress.run,
             finished: plan.progress.finished,
@@ -107,6 +110,7 @@ struct NodePlan {
     progress: NodeProgress,
     seed: bool,
     cassandra: Option<String>,
+    installed: Option<String>,
     // Of a load.
     stage: Option<NodeDirectory>,
     drop: Vec<NodeStep>,

@@ -95,6 +95,9 @@ impl ClusterRestoreOptions {
         if self.keep_auth && method != Method::InPlace {
             add("--keep-auth", None);
         }
+        if let Some(release) = self.version_target.as_deref().filter(|_| method != Method::Load) {
+            add("--version-target", Some(release));
+        }
         for keyspace in &self.selection.keyspaces {
             add("--keyspace", Some(keyspace));
         }
@@ -120,7 +123,9 @@ impl ClusterRestoreOptions {
         add("--output", Some("json"));
         let arguments = context.forward.arguments(Some(&given.sources.join(",")), &words);
         // A run that was begun by another coordinator is the same work, whatever that one waited for.
-        let is_work = |word: &&String| ["--run=", "--seeds=", "--host="].iter().all(|name| !word.starts_with(name));
+        let is_work = |word: &&String| {
+            ["--run=", "--seeds=", "--host=", "--version-target="].iter().all(|name| !word.starts_with(name))
+        };
         let work: Vec<_> = arguments.iter().filter(is_work).cloned().collect();
         let id = job_id(&format!("restore-{}", step.name()), &work);
         let deadline = matches!(step, Step::Check | Step::State).then_some(ANSWER);
@@ -255,7 +260,7 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
 
 /// Where nobody says which release runs there.
 fn version_note(options: &ClusterRestoreOptions, mapping: &Mapping, checks: &[Check]) -> Option<String> {
-    let is_silent = |check: &&Check| check.cassandra.is_none() && check.phase.is_none();
+    let is_silent = |check: &&Check| check.cassandra.is_none() && check.installed.is_none() && check.phase.is_none();
     let silent = checks.iter().filter(is_silent).count() as u64;
     let is_asked = options.version_target.is_none() && mapping.method != Method::Load && silent > 0;
     is_asked.then(|| {

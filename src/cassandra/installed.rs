@@ -97,11 +97,14 @@ pub struct Release {
 /// none, or there are several releases, and nobody knows which one starts.
 pub fn find_release(yaml: &Path, start_command: &[String]) -> Option<Release> {
     let home = std::env::var_os("CASSANDRA_HOME").map(PathBuf::from);
-    // conf/cassandra.yaml and bin/cassandra of an unpacked archive.
-    let above = |file: &Path| Some(file.parent()?.parent()?.to_owned());
+    // conf/cassandra.yaml and bin/cassandra of an unpacked archive, to which links may lead.
+    let above = |file: &Path| {
+        let files = [Some(file.to_owned()), fs_err::canonicalize(file).ok()];
+        files.into_iter().flatten().filter_map(|file| Some(file.parent()?.parent()?.to_owned())).collect::<Vec<_>>()
+    };
     let commands = start_command.iter().map(Path::new).filter(|word| word.is_absolute());
     let programs = commands.filter(|word| word.parent().is_some_and(|folder| folder.ends_with("bin")));
-    let places = above(yaml).into_iter().chain(home).chain(programs.filter_map(above));
+    let places = above(yaml).into_iter().chain(home).chain(programs.flat_map(above));
     only_release(places.chain(HOMES.map(PathBuf::from)))
 }
 

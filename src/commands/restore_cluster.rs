@@ -71,7 +71,7 @@ pub struct RestoreClusterArgs {
     /// Restore what is there of a backup that is not complete
     #[arg(long)]
     allow_incomplete: bool,
-    /// Restore targets again that an interrupted run has restored
+    /// Plan anew: do not go on with a run that was interrupted, and restore again what it has restored
     #[arg(long)]
     again: bool,
     /// When loading: drop and create tables that are there
@@ -173,12 +173,12 @@ fn judge(outcome: &ClusterOutcome) -> anyhow::Result<()> {
     }
     let undecided = outcome.undecided();
     if undecided > 0 {
-        let message = format!("of {undecided} of {all} targets it is not known what they have, or they wait for it");
+        let message = format!("of {undecided} of {all} targets it is not known what they have, or they are down");
         let failure = if done == 0 { Failure::failed(message) } else { Failure::problems(message) };
         return Err(failure
             .hint(
-                "the runs go on there, and the same command takes them up again; medusa restore-node … --undo starts a target \
-                 that is down with its previous data",
+                "what was begun there goes on, and the same command takes it up again; medusa restore-node … --undo starts a \
+                 target that is down with its previous data",
             )
             .into());
     }

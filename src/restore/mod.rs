@@ -326,7 +326,7 @@ pub async fn run(context: &Context, options: &RestoreOptions) -> anyhow::Result<
     // Only the first step is told the plan of the cluster.
     let mut hosts = options.hosts.clone();
     for (folder, journal) in unfinished(&yaml)? {
-        if hosts.is_empty() && journal.command == command && journal.run == options.run {
+        if hosts.is_empty() && journal.command == command {
             hosts.clone_from(&journal.hosts);
         }
         let (tables, folders, was_running) = (journal.tables, journal.folders.clone(), journal.was_running);

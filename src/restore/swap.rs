@@ -269,8 +269,12 @@ impl Swap<'_> {
         options: &RestoreOptions,
     ) -> anyhow::Result<Settled> {
         let same = journal.command == command;
-        if same && options.run.is_some() {
+        let is_of_other_run = same && options.run.is_some() && journal.run != options.run;
+        if is_of_other_run {
             journal.run.clone_from(&options.run);
+            if !options.hosts.is_empty() {
+                journal.hosts.clone_from(&options.hosts);
+            }
         }
         let monitor = &*self.context.monitor;
         match journal.phase {
@@ -291,6 +295,10 @@ impl Swap<'_> {
                 journal.remove(folder).map(|()| Settled::Removed)
             }
             Phase::Stopped | Phase::Swapping | Phase::Starting if same && options.extent != Extent::Whole => {
+                // Of the later phases the time of the journal counts.
+                if is_of_other_run && journal.phase == Phase::Stopped {
+                    journal.write(folder)?;
+                }
                 Ok(Settled::Waiting)
             }
             Phase::Stopped | Phase::Swapping | Phase::Starting if same => {

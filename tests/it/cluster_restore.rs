@@ -56,6 +56,7 @@ echo "$*" >>"$D/arguments"
 echo "begin $step $HOST $source $seeds" >>"$D/log"
 phase() { echo "$1" >"$D/phase-$HOST"; echo "$run" >"$D/run-$HOST"; }
 while [ -e "$D/hold-$step-$HOST" ]; do sleep 0.1; done
+[ -e "$D/kill-$step-$HOST" ] && kill -9 $$
 if [ -e "$D/fail-$step-$HOST" ]; then
   [ $step = start ] && phase staging
   echo "end $step $HOST" >>"$D/log"

@@ -232,6 +232,24 @@ fn what_a_run_has_restored_it_does_not_restore_again() {
     });
 }
 
+/// Whoever asks later is told of the run that had the last word.
+#[test]
+fn a_node_that_is_down_for_one_run_belongs_to_the_next_one() {
+    lab(|lab| {
+        for (run, host) in [("r1", "True,m1,n1"), ("r2", "True,m2,n1")] {
+            lab.ends(&["--stop-only", "--run", run, "--host", host], "stopped");
+            let state = lab.run(&["--state", "--output", "json"]).expect_code(0).json();
+            assert_eq!(
+                (&state["runs"][0]["run"], &state["runs"][0]["hosts"][0]),
+                (&run.into(), &host.into()),
+                "{state}"
+            );
+        }
+        lab.ends(&["--run", "r2"], "restored");
+        lab.is_restored();
+    });
+}
+
 /// Only one step at a time, and tables that a part leaves alone keep their hints.
 #[test]
 fn steps_exclude_each_other_and_a_part_leaves_hints() {

@@ -24,6 +24,14 @@ use crate::restore::checks;
 /// Between two lines about what is waited for.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// A plan that is longer, in bytes, does not go along: a command line of ssh has its limit.
+const LONGEST_PLAN: usize = 56 << 10;
+/// The name of the option and quotes.
+const AROUND_A_LINE: usize = 12;
+
+/// What a shell says of a process that was killed.
+const KILLED: i32 = 128 + 9;
+
 /// What is needed for every step.
 struct Act<'a> {
     context: &'a Context,
@@ -39,8 +47,10 @@ struct Ended<'a> {
     took: Duration,
     /// Why it failed.
     problem: Option<String>,
-    /// It may come to a good end, of which we hear nothing.
-    goes_on: bool,
+    /// It may come to a good end, of which we hear nothing, or it was killed in the middle.
+    is_in_doubt: bool,
+    /// It was begun there.
+    ran: bool,
 }
 
 /// Carries out the plan.
@@ -75,7 +85,7 @@ impl<'a> Act<'a> {
 
         // Jobs of an earlier coordinator may still be at work on the others.
         let early: Vec<_> = pending.iter().copied().filter(|target| !target.check.is_swapping()).collect();
-        let hosts = self.plan.host_list();
+        let hosts = self.written_plan();
         let bring = Step::Stage { run, hosts: &hosts };
         let staged = match self.interruptible(&early, bring).await {
             Ok(ended) => ended,
@@ -129,6 +139,22 @@ impl<'a> Act<'a> {
             outcomes.extend(self.start(&rest, &up, &[]).await?);
         }
         Ok(self.outcome(outcomes, Some(down_since.elapsed())))
+    }
+
+    /// What every target writes down: only hosts that get other tokens may not know their ring any more.
+    fn written_plan(&self) -> Vec<String> {
+        if self.plan.method != Method::Remote {
+            return Vec::new();
+        }
+        let lines = self.plan.host_list();
+        if lines.iter().map(|line| line.len() + AROUND_A_LINE).sum::<usize>() > LONGEST_PLAN {
+            tracing::warn!(
+                "the plan is too long for the targets to write it down: if this restore is interrupted, go on with a --host-list of \
+                 the same targets and sources"
+            );
+            return Vec::new();
+        }
+        lines
     }
 
     /// Looks once more for owners of the tokens: bringing files may have taken hours.
@@ -202,15 +228,28 @@ impl<'a> Act<'a> {
         let step = Step::Start { run: &self.plan.run, seeds };
         let ended = self.interruptible(targets, step).await.map_err(|error| {
             let hint = "the others go on by themselves as far as they can; the same command finishes the restore";
-            let line = |state: &'static str| move |target: &&PlannedTarget| format!("{}: {state}", target.given.target);
-            let begun = targets.iter().map(line("is being started with the restored data"));
-            let down = left.iter().map(line("is down, with its previous data, until the same command goes on"));
+            let line = |state: &str, of: &[&PlannedTarget]| {
+                let hosts: Vec<_> = of.iter().map(|target| target.given.target.as_str()).collect();
+                (!of.is_empty()).then(|| format!("{state}: {}", hosts.join(", ")))
+            };
+            let down = line("down, with their previous data, until the same command goes on", left);
+            let begun = line("being started with the restored data", targets);
             match error.downcast::<Failure>() {
-                Ok(failure) => failure.details(begun.chain(down)).hint(hint).into(),
+                Ok(failure) => failure.details(down.into_iter().chain(begun)).hint(hint).into(),
                 Err(error) => error,
             }
         })?;
-        Ok(ended.into_iter().map(Ended::outcome).collect())
+        let outcome = |ended: Ended<'_>| {
+            let ran = ended.ran;
+            let outcome = ended.outcome();
+            // Nobody has touched it since it was stopped.
+            if ran || outcome.state != State::Failed {
+                outcome
+            } else {
+                TargetOutcome { state: State::Waiting, ..outcome }
+            }
+        };
+        Ok(ended.into_iter().map(outcome).collect())
     }
 
     async fn load(&self, pending: &[&'a PlannedTarget]) -> anyhow::Result<ClusterOutcome> {
@@ -319,13 +358,17 @@ impl<'a> Act<'a> {
                 lines.insert(host.to_owned(), line.trim().to_owned());
             };
             let ended = self.ssh.run(host, &job, &hear).await;
-            let goes_on = ended.as_ref().is_err_and(SshError::leaves_doubt);
+            let is_in_doubt = match &ended {
+                Ok(end) => end.code == KILLED,
+                Err(error) => error.leaves_doubt(),
+            };
+            let ran = ended.is_ok();
             let problem = problem(host, ended);
             last_lines.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
             if let Some(problem) = &problem {
                 self.context.monitor.problem(&format!("{host}: {}: {problem}", step.name()));
             }
-            Ended { target, took: sent.elapsed(), problem, goes_on }
+            Ended { target, took: sent.elapsed(), problem, is_in_doubt, ran }
         });
         tokio::pin!(work);
         let ended = loop {
@@ -374,7 +417,7 @@ impl Ended<'_> {
     fn outcome(self) -> TargetOutcome {
         let state = match self.problem {
             None => State::Restored,
-            Some(_) if self.goes_on => State::Unknown,
+            Some(_) if self.is_in_doubt => State::Unknown,
             Some(_) => State::Failed,
         };
         outcome(self.target, state, Some(self.took), self.problem)

@@ -21,9 +21,9 @@ pub enum State {
     Unexpected,
     /// It put its previous data back by itself: see the reason.
     Failed,
-    /// The connection was lost, and its run goes on there.
+    /// The connection was lost, and its run goes on there, or it was killed.
     Unknown,
-    /// Down with its previous data, for others decide what it gets.
+    /// Down with its previous data: others decide what it gets, or it could not be told to start.
     Waiting,
     /// Its previous data is in its place, because others could not go on.
     Undone,

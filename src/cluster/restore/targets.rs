@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ClusterRestoreOptions;
 use super::check::Check;
+use super::interrupted::{self, Interrupted};
 use super::mapping::{self, Assignment, Mapping, Method, NEWER, Rules, Source};
-use super::{ClusterRestoreOptions, interrupted};
 use crate::cassandra::facts;
 use crate::cassandra::naming::first_address;
 use crate::cluster::hosts::{Choice, Listed, check_name, connect, folders_of};
@@ -157,8 +158,11 @@ pub async fn map(
                 (Err(_), Some(seed)) => vec![seed.clone()],
                 (Err(_), None) => Vec::new(),
             };
-            if let Some(listed) = interrupted::hosts(context, options, ssh, known).await? {
+            if let Some(Interrupted { run, listed }) = interrupted::find(context, options, ssh, known).await? {
+                context.monitor.title(&format!("goes on with run {run}, which was interrupted (--again plans anew)"));
                 let mut mapping = map_list(context, options, &listed, backup).await?;
+                // Only such runs are found, and theirs may give tokens back to the hosts that had them.
+                mapping.method = Method::Remote;
                 "a run that was interrupted is gone on with (--again plans anew)".clone_into(&mut mapping.reason);
                 notes.extend(mapping.notes.iter().cloned());
                 return Ok((mapping, seeds_of(&listed), notes));
@@ -239,7 +243,10 @@ pub fn check_blind(mapping: &Mapping, checks: &[Check]) -> Result<(), Failure> {
     up.map_or(Ok(()), |(given, _)| {
         let host = &given.target;
         let message = format!("the ring was not asked, and Cassandra answers on {host}; nothing was changed");
-        Err(Failure::failed(message).hint(format!("--seed-target {host} asks it which hosts there are")))
+        let hint = format!(
+            "--seed-target {host} asks it which hosts there are; where CQL does not reach it from here, --host-list names them"
+        );
+        Err(Failure::failed(message).details(mapping.notes.clone()).hint(hint))
     })
 }
 

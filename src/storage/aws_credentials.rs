@@ -24,8 +24,8 @@ use crate::files::mtime;
 /// Credentials are fetched anew so long before they expire.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// How long a renewal may take while the old credentials are good: somebody waits for it, perhaps a lease.
-const QUICK: Duration = Duration::from_secs(10);
+/// How long a request waits for a renewal while the old credentials are good: it may be a lease that waits. The renewal goes on.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// After a renewal that failed, or was of no use, there is none for so long.
 const PAUSE: Duration = Duration::from_secs(20);
@@ -42,11 +42,14 @@ pub struct Source {
 
 /// See the module.
 #[derive(Debug)]
-pub struct AwsCredentials {
+pub struct AwsCredentials(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     source: Source,
     state: Mutex<State>,
     /// Held by the one that asks for new ones.
-    renewing: tokio::sync::Mutex<()>,
+    renewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,9 +86,11 @@ struct Current {
 
 impl AwsCredentials {
     pub fn new(source: Source) -> Self {
-        Self { source, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
+        Self(Arc::new(Shared { source, state: Mutex::default(), renewing: Arc::default() }))
     }
+}
 
+impl Shared {
     async fn provider(&self) -> SharedCredentialsProvider {
         let region = aws_config::Region::new(self.source.region.clone());
         let settings = aws_config::provider_config::ProviderConfig::default().with_region(Some(region.clone()));
@@ -117,28 +122,38 @@ impl CredentialProvider for AwsCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let file = self.source.stamp();
-        let known = match self.known(file) {
+        let shared = &self.0;
+        let file = shared.source.stamp();
+        let old = match shared.known(file) {
             Known::Fresh(credential) => return Ok(credential),
-            Known::Old(credential) => Some(credential),
-            Known::Nothing => None,
+            Known::Old(credential) => credential,
+            Known::Nothing => {
+                let _renewing = shared.renewing.lock().await;
+                return match shared.known(file) {
+                    Known::Fresh(credential) => Ok(credential),
+                    Known::Old(_) | Known::Nothing => shared.renew(file, None).await,
+                };
+            }
         };
-        let renewing = match (self.renewing.try_lock(), &known) {
-            (Ok(renewing), _) => renewing,
-            // One asks, and the others go on with what they have.
-            (Err(_), Some(credential)) => return Ok(Arc::clone(credential)),
-            (Err(_), None) => self.renewing.lock().await,
-        };
-        if let Known::Fresh(credential) = self.known(file) {
+        // One asks, and the others go on with what they have.
+        let Ok(renewing) = Arc::clone(&shared.renewing).try_lock_owned() else { return Ok(old) };
+        if let Known::Fresh(credential) = shared.known(file) {
             return Ok(credential);
         }
-        let renewed = self.renew(file, known).await;
-        drop(renewing);
-        renewed
+        let (asking, known) = (Arc::clone(shared), Arc::clone(&old));
+        let renewal = tokio::spawn(async move {
+            let renewed = asking.renew(file, Some(known)).await;
+            drop(renewing);
+            renewed
+        });
+        match tokio::time::timeout(QUICK, renewal).await {
+            Ok(Ok(renewed)) => renewed,
+            Ok(Err(_)) | Err(_) => Ok(old),
+        }
     }
 }
 
-impl AwsCredentials {
+impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,7 +193,7 @@ impl AwsCredentials {
             let found = provider.provide_credentials().await.map_err(|error| with_causes(&error))?;
             Ok((provider, found))
         };
-        let patience = if old.is_some() { self.source.patience.min(QUICK) } else { self.source.patience };
+        let patience = self.source.patience;
         let answered = tokio::time::timeout(patience, asked).await;
         let late = |_| Err(format!("no answer within {} seconds (read_timeout)", patience.as_secs()));
         let (provider, found) = match answered.unwrap_or_else(late) {

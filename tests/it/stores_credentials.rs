@@ -326,6 +326,33 @@ fn aws_credentials_that_cannot_be_renewed_are_used_while_they_are_good() {
     assert!(run.stderr.contains("the credentials could not be renewed, and the old ones are used"), "{run}");
 }
 
+/// A source that takes its time is asked in time: nothing is signed with what has expired.
+#[test]
+fn aws_credentials_of_a_slow_source_are_renewed_beside_the_requests() {
+    let (first, second) = (temporary(), temporary());
+    let mut s3 = S3::new([after_a_while(), Fault::nth(6, Action::Delay(Duration::from_secs(20)), |_| true)]);
+    let given = |who: &Credentials, lasts: Duration| {
+        let document = json!({
+            "Version": 1,
+            "AccessKeyId": who.access_key,
+            "SecretAccessKey": who.secret_key,
+            "SessionToken": who.session_token,
+            "Expiration": expiration(lasts),
+        });
+        document.to_string()
+    };
+    let (soon, later) = (s3.file("soon", &given(&first, SOON)), s3.file("later", &given(&second, HOUR)));
+    // Longer than a request waits for it.
+    let text =
+        format!("#!/bin/sh\nif mkdir \"$0.called\"; then cat {soon}; else sleep 12; cat {later}; fi 2>/dev/null\n");
+    let program = s3.file("program", &text);
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    s3.profiles(&format!("[default]\ncredential_process = {program}\n"), "");
+    let run = s3.works_as(&[&first, &second]);
+    assert!(!run.stderr.contains("could not be renewed"), "{run}");
+    s3.recorder.assert_fired();
+}
+
 /// What every request to a store without signatures of its own says of who sends it.
 fn authorizations(recorder: &Recorder) -> Vec<Vec<String>> {
     distinct(recorder.requests().iter().map(|request| values(request, "authorization")))

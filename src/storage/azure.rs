@@ -58,7 +58,7 @@ pub fn open(container: &str, settings: &ObjectStore, connector: &Connector) -> R
         .with_http_connector(connector.clone())
         .build()
         .map_err(provider::unusable)?;
-    connector.sign_with(Arc::new(Shared { credentials: Arc::clone(store.credentials()), account: name }));
+    connector.sign_with(Arc::new(Shared { credentials: Arc::clone(store.credentials()), account: name }), true);
     Ok(store)
 }
 

@@ -140,9 +140,9 @@ pub fn open(
     }
     if checksums {
         builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
-        let signature = Signature { credentials: Arc::clone(&credentials), region: place.region.clone() };
-        connector.sign_with(Arc::new(signature));
     }
+    let signature = Signature { credentials: Arc::clone(&credentials), region: place.region.clone() };
+    connector.sign_with(Arc::new(signature), checksums);
     builder = match &settings.encryption {
         Encryption::Bucket => builder,
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
@@ -160,7 +160,7 @@ pub fn open(
     Ok((store, uploads))
 }
 
-/// `object_store` signs the checksum of the body that it knows.
+/// `object_store` signs the checksum of the body that it knows, and before a request waits for its turn.
 #[derive(Debug)]
 struct Signature {
     credentials: Arc<AwsCredentials>,

@@ -16,7 +16,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
-use super::gate::Pass;
 use crate::monitor::Counters;
 
 /// Bytes that are read and sent at a time.
@@ -225,7 +224,6 @@ pub(super) fn sliced(
 pub(super) struct Received {
     inner: reqwest::Body,
     shared: Arc<Shared>,
-    pass: Option<Pass>,
     /// Until when nothing more is taken.
     held: Option<Pin<Box<Sleep>>>,
     /// Until when something has to come.
@@ -235,11 +233,10 @@ pub(super) struct Received {
 }
 
 impl Received {
-    pub(super) fn new(inner: reqwest::Body, shared: &Arc<Shared>, pass: Option<Pass>) -> Self {
+    pub(super) fn new(inner: reqwest::Body, shared: &Arc<Shared>) -> Self {
         Self {
             inner,
             shared: Arc::clone(shared),
-            pass,
             held: None,
             patience: Box::pin(tokio::time::sleep(shared.patience)),
             waiting_since: None,
@@ -271,7 +268,6 @@ impl Body for Received {
                 *self.waiting_since.insert(now)
             };
             ready!(self.patience.as_mut().poll(context));
-            self.pass = None;
             return Poll::Ready(Some(Err(self.budget.error(since.elapsed()))));
         };
         if let Some(since) = self.waiting_since.take() {
@@ -285,15 +281,8 @@ impl Body for Received {
                 self.held = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
-                // Whoever reads on asks anew, and keeps this body until then.
-                self.pass = None;
-                Some(Err(HttpError::new(HttpErrorKind::Interrupted, error.without_url())))
-            }
-            None => {
-                self.pass = None;
-                None
-            }
+            Some(Err(error)) => Some(Err(HttpError::new(HttpErrorKind::Interrupted, error.without_url()))),
+            None => None,
         })
     }
 

@@ -33,7 +33,7 @@ struct State {
     closed_until: Option<Instant>,
 }
 
-/// A request that is under way, until it is dropped.
+/// A request that is under way, until it is answered.
 #[derive(Debug)]
 pub struct Pass(Arc<Gate>);
 

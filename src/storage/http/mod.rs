@@ -24,6 +24,7 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
+use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
@@ -46,6 +47,9 @@ const SMALL: u64 = 16 << 10;
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);
 const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 
+/// A request that waited longer is signed anew: a signature is good for 15 minutes.
+const SIGNED_ANEW: Duration = Duration::from_mins(1);
+
 /// Whose protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -54,7 +58,7 @@ pub enum Protocol {
     Azure,
 }
 
-/// Signs a request anew after it was changed.
+/// Signs a request anew.
 #[async_trait]
 pub trait Signer: fmt::Debug + Send + Sync {
     async fn sign(&self, request: &mut HttpRequest) -> Result<(), HttpError>;
@@ -87,7 +91,8 @@ pub struct Shared {
     bandwidth: Bandwidth,
     /// For how long nothing may move.
     patience: Duration,
-    signer: OnceLock<Arc<dyn Signer>>,
+    /// Also of requests that were changed.
+    signer: OnceLock<(Arc<dyn Signer>, bool)>,
     connected: AtomicBool,
     /// When the first request was sent.
     begun: OnceLock<Instant>,
@@ -146,9 +151,9 @@ impl Connector {
         })))
     }
 
-    /// Requests that are changed are signed by it.
-    pub fn sign_with(&self, signer: Arc<dyn Signer>) {
-        drop(self.0.signer.set(signer));
+    /// Requests that had to wait are signed by it, and with `after_changes` those that are changed.
+    pub fn sign_with(&self, signer: Arc<dyn Signer>, after_changes: bool) {
+        drop(self.0.signer.set((signer, after_changes)));
     }
 }
 
@@ -167,13 +172,16 @@ impl HttpService for Service {
         let shared = &self.0;
         let uploads = request.method() == Method::PUT;
         let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
-        shared.prepare(&mut request, content.as_ref()).await?;
-        let crc64 = request.headers().get(&AWS_CRC64).cloned();
-        let streamed = content.as_ref().and_then(|content| content.file.as_ref());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let is_of_store = shared.is_of_store(&path);
         let waits = content.as_ref().is_some_and(|content| content.of_file) || method == Method::GET;
-        let pass = if is_of_store { Some(shared.gate.pass(waits).await) } else { None };
+        let asked = Instant::now();
+        // Until there is an answer: its body may take as long as it likes.
+        let _pass = if is_of_store { Some(shared.gate.pass(waits).await) } else { None };
+        let is_late = asked.elapsed() > SIGNED_ANEW;
+        shared.prepare(&mut request, content.as_ref(), is_late).await?;
+        let crc64 = request.headers().get(&AWS_CRC64).cloned();
+        let streamed = content.as_ref().and_then(|content| content.file.as_ref());
         let query = request.uri().query().unwrap_or_default().to_owned();
         if is_of_store {
             shared.begun.get_or_init(Instant::now);
@@ -234,7 +242,7 @@ impl HttpService for Service {
         if let Some(refusal) = refusal {
             return Ok(HttpResponse::from_parts(parts, refusal.into()));
         }
-        let body = Received::new(body, shared, pass);
+        let body = Received::new(body, shared);
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }
@@ -242,12 +250,18 @@ impl HttpService for Service {
 impl Shared {
     /// Whether a request is about the bucket. Tokens of Google and Azure are asked for by the same client, from other servers.
     fn is_of_store(&self, path: &str) -> bool {
-        let mut folders = path.split('/').filter(|folder| !folder.is_empty());
-        self.protocol == Protocol::S3 || folders.next() == Some(self.bucket.as_str())
+        let first = path.split('/').find(|folder| !folder.is_empty()).unwrap_or_default();
+        self.protocol == Protocol::S3 || percent_decode_str(first).eq(self.bucket.bytes())
     }
 
     /// Adds what `object_store` does not: conditions, digests, and the length of a body that is streamed.
-    async fn prepare(&self, request: &mut HttpRequest, content: Option<&Content>) -> Result<(), HttpError> {
+    /// `is_late`: it was signed long ago.
+    async fn prepare(
+        &self,
+        request: &mut HttpRequest,
+        content: Option<&Content>,
+        is_late: bool,
+    ) -> Result<(), HttpError> {
         if self.protocol == Protocol::Azure && request.uri().path().contains("%5C") {
             // Another object would be meant.
             let message = "Azure takes a backslash in a name for a slash";
@@ -279,7 +293,9 @@ impl Shared {
         is_changed |= request.headers().len() != headers_before;
         // Signatures of S3 leave out the length, and what is added to the signed headers: only a checksum that is replaced needs
         // another one.
-        if is_changed && let Some(signer) = self.signer.get() {
+        if let Some((signer, after_changes)) = self.signer.get()
+            && (is_late || is_changed && *after_changes)
+        {
             signer.sign(request).await?;
         }
         Ok(())

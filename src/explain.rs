@@ -53,6 +53,9 @@ pub fn hint(text: &str) -> Option<String> {
         () if has("tcp connect error") || has("Connection refused") => {
             "nobody answers there; check host, port and secure in [storage], the firewall, and the proxy variables of the environment".into()
         }
+        () if has("BadDigest") || has("ChecksumMismatch") || has("Md5Mismatch") || has("received something else") => {
+            "the data was damaged on its way; no backup names it, and the same command sends it again".into()
+        }
         () if has("SlowDown") || has("503 Service") || has("429 Too Many") => {
             "the storage is overloaded; lower concurrent_transfers or try again later".into()
         }

@@ -52,7 +52,7 @@ pub async fn run(context: &Context, extent: Extent, role: Option<Role>) -> anyho
     let folder = uuid::Uuid::new_v4().simple().to_string();
     let mut check = Check { context, storage: &context.storage, extent, role, folder, probes: Vec::new() };
     let report = Box::pin(context.interrupt.or(check.all())).await;
-    let cleaned = check.clean().await;
+    let cleaned = check.clean(report.is_err()).await;
     let mut report = report?;
     if let Err(error) = cleaned {
         tracing::warn!("what the check wrote could not be removed: {}", one_line(&error));
@@ -266,12 +266,19 @@ impl Check<'_> {
     }
 
     /// Removes what this and earlier checks wrote.
-    async fn clean(&self) -> anyhow::Result<()> {
+    async fn clean(&self, was_interrupted: bool) -> anyhow::Result<()> {
         if self.role == Some(Role::Reader) {
             return Ok(());
         }
         let layout = self.storage.layout();
         let mine = layout.check_folder(&self.folder);
+        if was_interrupted && self.storage.has_unfinished_uploads() && self.role != Some(Role::Janitor) {
+            // Nobody else uses this folder, whatever the clocks say.
+            let all = Abandoned::older_than(-LEFT);
+            if let Err(error) = self.storage.abort_unfinished_uploads(&mine, &all).await {
+                tracing::debug!("{}", one_line(&error));
+            }
+        }
         let spots = spots::all(&self.context.fqdn).map(|spot| layout.probes(spot));
         let listings =
             spots.iter().chain([&layout.checks()]).map(|folder| self.storage.list(folder)).collect::<Vec<_>>();

@@ -76,7 +76,7 @@ pub struct RestoreNodeArgs {
     ///
     /// Cassandra keeps running. --fqdn may name several nodes, with commas between. Missing keyspaces, types, functions, tables,
     /// indexes and views are created. Rows are added to those that are there; the later write wins.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["stage_only", "stop_only", "undo"])]
     use_sstableloader: bool,
     /// Drop tables and types that do not fit the backup, with their rows and views, and create them again
     #[arg(long, requires = "use_sstableloader", conflicts_with = "no_schema")]

@@ -175,7 +175,7 @@ fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
     let arguments = Hosts::arguments(&list, &temporary);
     let first = hosts.medusa.run(&[&arguments[..], &["-ps", "8", "-pu", "4", "--output", "json"]].concat());
     let log = hosts.log();
-    assert_fails(&first, 3, &["backup b1 failed on 4 hosts", "medusa backup-cluster --backup-name b1 again finishes"]);
+    assert_fails(&first, 3, &["backup b1 failed on 4 hosts", "the same command again, with all its options, finishes"]);
     let document = first.json();
     let state =
         |host: &String| document["hosts"].as_array().unwrap().iter().find(|found| found["host"] == **host).unwrap();
@@ -195,7 +195,9 @@ fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
     println!("20 hosts: {snapshots} snapshots and {uploads} uploads at once, {} s in all", document["seconds"]);
     assert_eq!(uploads, 4, "{log:?}");
     assert!(snapshots <= 8, "{log:?}");
-    assert_eq!(hosts_of(&log, "begin clear "), set(&[&breaks, &hangs]), "{log:?}");
+    let cleared = hosts_of(&log, "begin clear ");
+    assert!(cleared.is_superset(&set(&[&breaks, &hangs])), "{log:?}");
+    assert_eq!(cleared.len(), 3, "that of which no snapshot was taken may have one of an earlier run: {log:?}");
     assert_eq!(hosts_of(&log, "ended snapshot "), set(&[&hangs]), "it is ended on the host: {log:?}");
     assert_eq!(hosts.snapshots(), BTreeSet::new());
     assert_eq!(hosts.jobs(), [""; 0]);

@@ -98,13 +98,12 @@ impl<'a> Acting<'a> {
             },
             Ok(end) if end.is_killed() => Err(self.tidied(failed(end.reason())).await),
             Ok(end) => {
-                // It has cleared what it took; what it did not take is not ours.
-                self.known(|known| known.snapshots.remove(host));
                 if self.is_finished(host).await {
                     self.settle(host).await;
                     return Err(HostOutcome::before(host));
                 }
-                Err(self.told(failed(end.reason())))
+                // It has cleared what it took, and not what a run before it has left.
+                Err(self.tidied(failed(end.reason())).await)
             }
             Err(error) => {
                 let failed = HostOutcome { hint: Some(error.hint()), ..failed(error.to_string()) };
@@ -275,19 +274,24 @@ impl<'a> Acting<'a> {
 
     /// Returns what could not be done.
     async fn tidy_up_host(&self, host: &str) -> Option<String> {
-        let running = self.known(|known| known.running.remove(host));
-        if let Some(job) = running
-            && let Err(error) = self.ssh.stop(host, &job).await
-        {
-            return Some(self.left(host, &error.to_string()));
+        // Forgotten only when it is done: a signal may come in between.
+        let running = self.known(|known| known.running.get(host).cloned());
+        if let Some(job) = running {
+            let stopped = self.ssh.stop(host, &job).await;
+            self.known(|known| known.running.remove(host));
+            if let Err(error) = stopped {
+                self.known(|known| known.snapshots.remove(host));
+                return Some(self.left(host, &error.to_string()));
+            }
         }
-        let has_snapshot = self.known(|known| known.snapshots.remove(host));
+        let has_snapshot = self.known(|known| known.snapshots.contains(host));
         if !has_snapshot || self.options.keep_snapshot {
             return None;
         }
         let (_, deadline) = deadlines(&self.context.config);
         let job = self.job(host, "clear", &["--clear-snapshot".to_owned()], Some(deadline));
         let cleared = self.ssh.run(host, &job, &|_| ()).await;
+        self.known(|known| known.snapshots.remove(host));
         match cleared {
             Ok(end) if end.code == 0 => None,
             Ok(end) => Some(self.left(host, &end.reason())),

@@ -155,7 +155,7 @@ impl ClusterOutcome {
         let name = &self.name;
         let again = |hosts: &[&HostOutcome]| {
             let hosts = few(hosts.iter().map(|host| host.host.as_str()));
-            format!("medusa backup-cluster --backup-name {name} again finishes {hosts} only")
+            format!("the same command again, with all its options, finishes {hosts} only")
         };
         let hints = |hosts: &[&HostOutcome]| {
             let mut hints: Vec<_> =
@@ -248,7 +248,7 @@ nightly-0412   2 of 3 nodes complete
         assert_eq!(failure.kind.exit_code(), 3);
         assert_eq!(
             failure.hint.as_deref(),
-            Some("medusa backup-cluster --backup-name nightly-0412 again finishes 10.0.0.14 only")
+            Some("the same command again, with all its options, finishes 10.0.0.14 only")
         );
     }
 

@@ -132,7 +132,7 @@ impl<'a> Act<'a> {
             outcomes.extend(rest.iter().map(|target| {
                 let prefix = format!("{}: ", target.given.target);
                 let problem = not_undone.iter().find_map(|line| line.strip_prefix(&prefix));
-                let state = if problem.is_some() { State::Failed } else { State::Undone };
+                let state = if problem.is_some() { State::Waiting } else { State::Undone };
                 outcome(target, state, None, problem.map(str::to_owned))
             }));
         } else {

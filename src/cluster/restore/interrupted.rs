@@ -58,14 +58,20 @@ pub async fn find(
         return Ok(None);
     }
     let told = if known.is_empty() {
-        let runs = context.cassandra_yaml().and_then(|yaml| Run::all(&yaml)).unwrap_or_default();
-        Told { runs, ..Told::default() }
+        Told { runs: own_runs(context)?, ..Told::default() }
     } else {
         ask(context, options, ssh, &known).await?
     };
     let known: BTreeSet<_> = known.into_iter().collect();
-    let names: BTreeSet<_> = told.runs.iter().filter(|run| options.is_of(run)).map(|run| run.run.clone()).collect();
-    for name in names {
+    let mut by_run: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in told.runs.iter().filter(|run| options.is_of(run)) {
+        *by_run.entry(&run.run).or_default() += 1;
+    }
+    // A later run takes over the hosts of an earlier one: that which most of them tell of is the last one.
+    let mut names: Vec<_> = by_run.into_iter().collect();
+    names.sort_by_key(|(_, hosts)| std::cmp::Reverse(*hosts));
+    let mut doubtful = None;
+    for (name, _) in names {
         let of_this = |run: &&Run| run.run == name;
         // One of an older version, or that was taken over by another run, may have none.
         let plan = told.runs.iter().filter(of_this).map(|run| run.hosts.join("\n"));
@@ -75,7 +81,7 @@ pub async fn find(
         let of_others = ask(context, options, ssh, &others.collect::<Vec<_>>()).await?;
         let mut all = told.runs.iter().chain(&of_others.runs).filter(of_this);
         if all.any(|run| !run.is_restored()) {
-            return Ok(Some(Interrupted { run: name, listed }));
+            return Ok(Some(Interrupted { run: name.to_owned(), listed }));
         }
         let silent = |line: &Listed| {
             let why = told.silent.get(&line.target).or_else(|| of_others.silent.get(&line.target))?;
@@ -83,16 +89,28 @@ pub async fn find(
         };
         let silent: Vec<_> = listed.iter().filter_map(silent).collect();
         if !silent.is_empty() {
-            return Err(Failure::failed(format!(
-                "this restore was begun before (run {name}), and of {} it is not known whether it has ended there",
-                counted(silent.len() as u64, "target")
-            ))
-            .details(silent)
-            .hint("once they can be asked, the same command goes on with it; --again plans anew, without them if the ring has lost them")
-            .into());
+            doubtful.get_or_insert((name, silent));
         }
     }
-    Ok(None)
+    let Some((name, silent)) = doubtful else { return Ok(None) };
+    let count = counted(silent.len() as u64, "target");
+    Err(Failure::failed(format!(
+        "this restore was begun before (run {name}), and of {count} it is not known whether it has ended there"
+    ))
+    .details(silent)
+    .hint("--again plans anew, for the hosts that there are now; to go on with that run they must be reached first")
+    .into())
+}
+
+/// Those of this host, where it is a node.
+fn own_runs(context: &Context) -> anyhow::Result<Vec<Run>> {
+    let Ok(yaml) = context.cassandra_yaml() else { return Ok(Vec::new()) };
+    Run::all(&yaml).map_err(|error| {
+        Failure::failed("whether a restore was begun on this node before could not be looked at")
+            .cause(error)
+            .hint("as root it can be; --seed-target with the name of this host asks by ssh, with sudo; --again plans anew")
+            .into()
+    })
 }
 
 async fn ask(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh, hosts: &[String]) -> anyhow::Result<Told> {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use self::check::Check;
 use self::mapping::{Assignment, Mapping, Method};
 use self::plan::ClusterPlan;
+use self::targets::Mapped;
 use crate::cluster::hosts::Choice;
 use crate::cluster::remote::{check_versions, job_id};
 use crate::context::Context;
@@ -217,7 +218,7 @@ impl Step<'_> {
 /// The backup is not complete, or a target could not do its part: each of them is named.
 pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh) -> anyhow::Result<ClusterPlan> {
     let backup = targets::read_backup(context, options).await?;
-    let (mapping, seeds, mut notes) = targets::map(context, options, ssh, &backup).await?;
+    let Mapped { mapping, seeds, mut notes, run } = targets::map(context, options, ssh, &backup).await?;
     let is_whole = options.selection.includes_system();
     if mapping.method == Method::InPlace && options.keep_auth && is_whole {
         // Medusa keeps it where there is a host list, because it calls no restore with one in place.
@@ -254,7 +255,7 @@ pub async fn plan(context: &Context, options: &ClusterRestoreOptions, ssh: &Ssh)
                 .to_owned(),
         );
     }
-    let run = run_of(options, &checks);
+    let run = run.unwrap_or_else(|| run_of(options, &checks));
     Ok(ClusterPlan::new(options, &backup, mapping, &seeds, checks, run, notes))
 }
 

@@ -129,13 +129,25 @@ pub fn check_owners<'a>(targets: impl Iterator<Item = (&'a Assignment, &'a Check
     Ok(())
 }
 
-/// Maps the backup to the hosts. Returns also the targets that a host list calls seeds, and what the person should know.
+/// What [`map`] found.
+#[derive(Debug)]
+pub struct Mapped {
+    pub mapping: Mapping,
+    /// The targets that a host list calls seeds.
+    pub seeds: Vec<String>,
+    /// What the person should know.
+    pub notes: Vec<String>,
+    /// The run that is gone on with.
+    pub run: Option<String>,
+}
+
+/// Maps the backup to the hosts.
 pub async fn map(
     context: &Context,
     options: &ClusterRestoreOptions,
     ssh: &Ssh,
     backup: &Backup,
-) -> anyhow::Result<(Mapping, Vec<String>, Vec<String>)> {
+) -> anyhow::Result<Mapped> {
     let mut notes: Vec<_> = backup
         .missing
         .iter()
@@ -145,7 +157,7 @@ pub async fn map(
         Choice::Listed(listed) => {
             let mapping = map_list(context, options, listed, backup).await?;
             notes.extend(mapping.notes.iter().cloned());
-            Ok((mapping, seeds_of(listed), notes))
+            Ok(Mapped { mapping, seeds: seeds_of(listed), notes, run: None })
         }
         Choice::Ring { seed_target } => {
             let asked = async {
@@ -165,7 +177,7 @@ pub async fn map(
                 mapping.method = Method::Remote;
                 "a run that was interrupted is gone on with (--again plans anew)".clone_into(&mut mapping.reason);
                 notes.extend(mapping.notes.iter().cloned());
-                return Ok((mapping, seeds_of(&listed), notes));
+                return Ok(Mapped { mapping, seeds: seeds_of(&listed), notes, run: Some(run) });
             }
             let mapping = match ring {
                 Ok(mut ring) => {
@@ -195,7 +207,7 @@ pub async fn map(
                 },
             };
             notes.extend(mapping.notes.iter().cloned());
-            Ok((mapping, Vec::new(), notes))
+            Ok(Mapped { mapping, seeds: Vec::new(), notes, run: None })
         }
     }
 }

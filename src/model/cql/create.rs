@@ -49,7 +49,9 @@ pub fn without_id(statement: &str) -> String {
     let is = |at: usize, word: &str| matches!(tokens.get(at), Some((Token::Word(found), _)) if found == word);
     let equals = |at: usize| matches!(tokens.get(at), Some((Token::Symbol('='), _)));
     let begins = |at: usize| (is(at, "with") || is(at, "and")) && is(at + 1, "id") && equals(at + 2);
-    let Some(at) = (0..tokens.len()).find(|at| begins(*at)) else { return statement.to_owned() };
+    // A view may have a column of that name, in its WHERE.
+    let options = (0..tokens.len()).rfind(|at| is(*at, "with")).unwrap_or_default();
+    let Some(at) = (options..tokens.len()).find(|at| begins(*at)) else { return statement.to_owned() };
     let ends = |at: &usize| is(*at, "and") || matches!(tokens[*at].0, Token::Symbol(';'));
     let next = (at + 3..tokens.len()).find(ends);
     // Where the word before the option ends, and where the option does.
@@ -178,6 +180,10 @@ mod tests {
             ),
             ("CREATE TABLE a.b (c int) WITH x = 1 AND id = 5", "CREATE TABLE a.b (c int) WITH x = 1"),
             ("CREATE TABLE a.b (id int) WITH x = 1;", "CREATE TABLE a.b (id int) WITH x = 1;"),
+            (
+                "CREATE MATERIALIZED VIEW a.v AS SELECT * FROM a.b WHERE c IS NOT NULL AND id = 5 PRIMARY KEY (c, id) WITH ID = 7-8 AND x = 1;",
+                "CREATE MATERIALIZED VIEW a.v AS SELECT * FROM a.b WHERE c IS NOT NULL AND id = 5 PRIMARY KEY (c, id) WITH x = 1;",
+            ),
         ] {
             assert_eq!(without_id(with), without, "{with}");
         }

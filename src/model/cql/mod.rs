@@ -126,7 +126,17 @@ pub fn index(statement: &str) -> Option<(String, String)> {
     reader.skip_past("on")?;
     reader.qualified_name()?;
     reader.symbol('(')?;
-    Some((name, format!("{kind} on {}", reader.text_in_parentheses())))
+    let mut content = format!("{kind} on {}", reader.text_in_parentheses());
+    // {'case_sensitive': 'false', …}: names and values, in any order.
+    let options = tokens[reader.at..].iter().skip_while(|token| **token != Token::Word("options".into()));
+    let words: Vec<_> =
+        options.filter_map(|token| if let Token::Literal(word) = token { Some(*word) } else { None }).collect();
+    let mut options: Vec<_> = words.chunks(2).map(|pair| pair.join(": ")).collect();
+    options.sort_unstable();
+    if !options.is_empty() {
+        content += &format!(" with {}", options.join(", "));
+    }
+    Some((name, content))
 }
 
 /// The columns of a table or the fields of a type, as a statement declares them.
@@ -417,7 +427,12 @@ mod tests {
         assert_eq!(plain, ("orders_name".to_owned(), "index on name".to_owned()));
         let options =
             held("CREATE CUSTOM INDEX \"S\" ON shop.o (values(\"M\")) USING 'sai' WITH OPTIONS = {'a': '(b)'};");
-        assert_eq!(options, ("S".to_owned(), "custom on values(M)".to_owned()));
+        assert_eq!(options, ("S".to_owned(), "custom on values(M) with 'a': '(b)'".to_owned()));
+        let other =
+            |options: &str| held(&format!("CREATE CUSTOM INDEX s ON a.b (c) USING 'sai' WITH OPTIONS = {options}"));
+        let one = other("{'case_sensitive': 'false', 'normalize': 'true'}");
+        assert_eq!(one, other("{'normalize':'true','case_sensitive':'false'}"));
+        assert_ne!(one, other("{'case_sensitive': 'true', 'normalize': 'true'}"));
         assert_eq!(held("create index if not exists s on shop.o (a)").1, "index on a");
         assert_eq!((index("CREATE TABLE a.b (c int)"), index("CREATE INDEX x ON y")), (None, None));
     }

@@ -99,15 +99,19 @@ impl LoadOutcome {
         }
         let count = counted(self.failed.len() as u64, "table");
         let lines = self.failed.iter().map(|f| format!("{} of {}: {}", f.table, f.source, f.reason));
+        let waiting = &self.plan.schema.create_after;
+        let waiting_lines = waiting.iter().map(|step| format!("not created yet: {}", step.what));
         let failure = if self.loaded().next().is_some() {
             Failure::problems(format!("{count} could not be loaded; the others were"))
         } else {
             Failure::failed(format!("{count} could not be loaded"))
         };
         let stage = self.plan.stage.display();
-        Err(failure
-            .details(lines)
-            .hint(format!("the files stay in {stage} for the next attempt; --table selects tables")))
+        let mut hint = format!("the files stay in {stage} for the next attempt; --table selects tables");
+        if !waiting.is_empty() {
+            hint += ", and only their indexes are created then: the same command without it creates all";
+        }
+        Err(failure.details(lines.chain(waiting_lines)).hint(hint))
     }
 
     pub fn text(&self, look: Look) -> String {

@@ -3,9 +3,15 @@
 //! Files of any size go up in one request: an object that is composed of parts has no MD5 there, and cassandra-medusa before
 //! 0.31 fails on buckets that hold such objects.
 
-use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use std::sync::Arc;
 
-use super::http::Connector;
+use async_trait::async_trait;
+use object_store::CredentialProvider;
+use object_store::client::{HttpError, HttpErrorKind, HttpRequest};
+use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+
+use super::http::{Connector, Signer};
 use super::provider;
 use crate::config::object_store::ObjectStore;
 use crate::error::Failure;
@@ -29,5 +35,26 @@ pub fn open(bucket: &str, settings: &ObjectStore, connector: &Connector) -> Resu
         };
     }
     let builder = builder.with_bucket_name(bucket).with_retry(provider::retry()).with_http_connector(connector.clone());
-    builder.build().map_err(provider::unusable)
+    let store = builder.build().map_err(provider::unusable)?;
+    connector.sign_with(Arc::new(Bearer(Arc::clone(store.credentials()))), false);
+    Ok(store)
+}
+
+/// Tokens last an hour, and some requests wait for long.
+#[derive(Debug)]
+struct Bearer(Arc<dyn CredentialProvider<Credential = GcpCredential>>);
+
+#[async_trait]
+impl Signer for Bearer {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let failed = |error: object_store::Error| HttpError::new(HttpErrorKind::Unknown, error);
+        let credential = self.0.get_credential().await.map_err(failed)?;
+        if !credential.bearer.is_empty() {
+            let value = HeaderValue::from_str(&format!("Bearer {}", credential.bearer));
+            let mut value = value.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(())
+    }
 }

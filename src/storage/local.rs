@@ -51,6 +51,9 @@ pub struct Durable;
 /// Objects per batch of a listing.
 const LIST_BATCH: usize = 1000;
 
+/// What every file system has at its top, and root owns.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// Temporary files of runs that ended are removed after this time.
 const ABANDONED: Duration = Duration::from_hours(24);
 
@@ -485,13 +488,18 @@ impl Inner {
     /// The key of a file below the root. `None` for names that no object key can have.
     fn location(&self, file: &FsPath) -> Option<Path> {
         let text = file.strip_prefix(&self.root).ok()?.to_str()?;
+        // At the top of a file system, where only root may look into it.
+        if text == LOST_AND_FOUND {
+            return None;
+        }
         Path::parse(text).ok().filter(|path| path.as_ref() == text)
     }
 
     fn objects_below(&self, prefix: &Path) -> impl Iterator<Item = Result<ObjectMeta>> {
         let start = self.file(prefix);
-        let own_temporary = self.root.join(".medusa-tmp");
-        let walk = WalkDir::new(start).into_iter().filter_entry(move |entry| entry.path() != own_temporary);
+        let not_ours = [".medusa-tmp", LOST_AND_FOUND].map(|name| self.root.join(name));
+        let walk =
+            WalkDir::new(start).into_iter().filter_entry(move |entry| not_ours.iter().all(|one| entry.path() != one));
         walk.filter_map(|entry| match entry.map_err(io::Error::from).and_then(file_metadata) {
             // A file that is gone again was not there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -684,5 +692,20 @@ mod tests {
         store.put_opts(&path("m"), "short".into(), durable).await.unwrap();
         assert_eq!(store.get(&path("m")).await.unwrap().bytes().await.unwrap(), "short");
         store.sync().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_the_file_system_has_at_its_top_is_no_object() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["lost+found/x", "n1/lost+found/x"] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        let store = LocalStore::new(folder.path().to_path_buf());
+        let listed: Vec<_> = store.list(None).map_ok(|object| object.location.to_string()).try_collect().await.unwrap();
+        assert_eq!(listed, ["n1/lost+found/x"]);
+        let folders = store.list_with_delimiter(None).await.unwrap().common_prefixes;
+        assert_eq!(folders.iter().map(ToString::to_string).collect::<Vec<_>>(), ["n1"]);
     }
 }

@@ -173,6 +173,8 @@ impl Signer for Signature {
         let failed = |error: object_store::Error| HttpError::new(HttpErrorKind::Unknown, error);
         let credential = self.credentials.get_credential().await.map_err(failed)?;
         request.headers_mut().remove(AUTHORIZATION);
+        // There may be none any more.
+        request.headers_mut().remove("x-amz-security-token");
         let authorizer = AwsAuthorizer::new(&credential, "s3", &self.region).with_sign_payload(false);
         authorizer.try_authorize(request, None).map_err(failed)
     }

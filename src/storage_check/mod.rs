@@ -53,10 +53,10 @@ pub async fn run(context: &Context, extent: Extent, role: Option<Role>) -> anyho
     let mut check = Check { context, storage: &context.storage, extent, role, folder, probes: Vec::new() };
     let report = Box::pin(context.interrupt.or(check.all())).await;
     let cleaned = check.clean(report.is_err()).await;
-    let mut report = report?;
     if let Err(error) = cleaned {
         tracing::warn!("what the check wrote could not be removed: {}", one_line(&error));
     }
+    let mut report = report?;
     report.probes = check.probes;
     Ok(report)
 }
@@ -276,7 +276,7 @@ impl Check<'_> {
             // Nobody else uses this folder, whatever the clocks say.
             let all = Abandoned::older_than(-LEFT);
             if let Err(error) = self.storage.abort_unfinished_uploads(&mine, &all).await {
-                tracing::debug!("{}", one_line(&error));
+                tracing::warn!("parts that were uploaded stay, and cost: {}", one_line(&error));
             }
         }
         let spots = spots::all(&self.context.fqdn).map(|spot| layout.probes(spot));

@@ -47,6 +47,9 @@ const SMALL: u64 = 16 << 10;
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);
 const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 
+/// Who gives managed identities to machines. A container may be called as its paths begin.
+const MACHINE_IDENTITY: &str = "169.254.169.254";
+
 /// A request that waited longer is signed anew: a signature is good for 15 minutes.
 const SIGNED_ANEW: Duration = Duration::from_mins(1);
 
@@ -173,7 +176,7 @@ impl HttpService for Service {
         let uploads = request.method() == Method::PUT;
         let content = CONTENT.try_with(Content::clone).ok().filter(|_| uploads);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let is_of_store = shared.is_of_store(&path);
+        let is_of_store = shared.is_of_store(request.uri().host(), &path);
         let waits = content.as_ref().is_some_and(|content| content.of_file) || method == Method::GET;
         let asked = Instant::now();
         // Until there is an answer: its body may take as long as it likes.
@@ -249,7 +252,10 @@ impl HttpService for Service {
 
 impl Shared {
     /// Whether a request is about the bucket. Tokens of Google and Azure are asked for by the same client, from other servers.
-    fn is_of_store(&self, path: &str) -> bool {
+    fn is_of_store(&self, host: Option<&str>, path: &str) -> bool {
+        if host == Some(MACHINE_IDENTITY) {
+            return false;
+        }
         let first = path.split('/').find(|folder| !folder.is_empty()).unwrap_or_default();
         self.protocol == Protocol::S3 || percent_decode_str(first).eq(self.bucket.bytes())
     }

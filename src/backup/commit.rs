@@ -23,6 +23,7 @@ use crate::model::summary::{HostsDigest, Summary};
 use crate::model::tokenmap::parse_hosts;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta};
+use crate::storage::lease::Lease;
 use crate::storage::{Created, Storage};
 
 /// One node's backup in the making.
@@ -89,10 +90,12 @@ impl Writing<'_> {
     }
 
     /// Commits. `Err` before the manifest is written means that the backup is not finished.
-    pub async fn commit(&self, manifest: &Manifest) -> anyhow::Result<Bytes> {
+    pub async fn commit(&self, lease: &Lease, manifest: &Manifest) -> anyhow::Result<Bytes> {
         let bytes = Bytes::from(manifest.to_bytes()?);
         let key = self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest);
         self.storage.sync().await?;
+        // That may have taken minutes.
+        lease.confirm().await?;
         match self.storage.create_durably(&key, bytes.clone()).await? {
             Created::New => Ok(bytes),
             // The answer to the first attempt was lost.
@@ -146,6 +149,31 @@ impl Writing<'_> {
     /// Whether [`Self::publish`] came to its end. A bucket that was copied may have other times.
     pub async fn is_published(&self) -> anyhow::Result<bool> {
         Ok(self.entries().await?.iter().any(|kind| matches!(kind, IndexKind::Finished(_))))
+    }
+
+    /// Fails where there is more than a backup that was begun and less than one that was finished: what is left of a damaged one
+    /// must not be taken for the beginning of this one, and nothing of it may be deleted.
+    pub async fn expect_undamaged(&self, earlier: Option<&NodeBackup>) -> anyhow::Result<()> {
+        let manifest = self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest);
+        let damage = match earlier {
+            Some(NodeBackup { finished: Some(_), .. }) => return Ok(()),
+            Some(_) => {
+                let is_of_the_end = |kind: &IndexKind| matches!(kind, IndexKind::Manifest | IndexKind::Finished(_));
+                if !self.entries().await?.iter().any(is_of_the_end) {
+                    return Ok(());
+                }
+                format!("was finished, and {manifest} is missing")
+            }
+            None if self.storage.head(&manifest).await?.is_none() => return Ok(()),
+            None => "has lost its schema.cql, and has a manifest".to_owned(),
+        };
+        let (name, fqdn) = (self.name, self.fqdn);
+        Err(Failure::failed(format!("backup {name} of {fqdn} {damage}"))
+            .hint(format!(
+                "take another --backup-name; medusa build-index says what can be mended, and medusa --fqdn {fqdn} delete-backup \
+                 --backup-name {name} removes it"
+            ))
+            .into())
     }
 
     /// The index entries of this backup.

@@ -27,7 +27,7 @@ use crate::model::names::BackupName;
 use crate::model::units;
 use crate::monitor::Amount;
 use crate::storage::layout::{IndexKind, Meta, ObjectKey, Pool};
-use crate::storage::lease::Lease;
+use crate::storage::lease::{Lease, Terms, Work};
 use crate::storage::uploads::Abandoned;
 
 /// Manifests that are read to learn what is stored already.
@@ -120,6 +120,7 @@ impl Storing<'_> {
         if let Some(backup) = earlier.as_ref().filter(|backup| backup.finished.is_some()) {
             return Err(exists_already(backup).into());
         }
+        self.writing().expect_undamaged(earlier.as_ref()).await?;
         let started = self.writing().begin(facts, schema).await?;
         Ok(Begun { started, resumed: earlier.is_some() })
     }
@@ -176,8 +177,7 @@ impl Storing<'_> {
             }
             // Nothing was moved: the listing that says so is this very look.
             let is_seen = options.mode == BackupMode::Differential && moved.files == 0 && begin.elapsed() < RECENT;
-            self.confirm(&executed.manifest, is_seen).await?;
-            lease.confirm().await
+            self.confirm(&executed.manifest, is_seen).await
         };
         context.interrupt.or(confirmed).await?;
         Ok(Done { executed })
@@ -259,11 +259,18 @@ impl Storing<'_> {
     /// # Errors
     /// The backup is not finished.
     pub async fn commit(&self, lease: &Lease, done: &Done) -> anyhow::Result<Bytes> {
-        let bytes = self.writing().commit(&done.executed.manifest).await?;
+        let bytes = self.writing().commit(lease, &done.executed.manifest).await?;
         if let Err(error) = lease.confirm().await
             && lease.is_lost()
         {
             let (name, fqdn) = (&self.options.name, &self.context.fqdn);
+            if self.is_followed().await {
+                // It takes the same manifest for its own, or says that there is one.
+                return Err(Failure::failed(format!("backup {name} of {fqdn} is finished by another run"))
+                    .cause(error)
+                    .hint("verify it when that run has ended")
+                    .into());
+            }
             self.writing().withdraw().await.with_context(|| {
                 format!("{error}; the manifest of {name} should not stay, and could not be removed: verify it")
             })?;
@@ -273,6 +280,14 @@ impl Storing<'_> {
                 .into());
         }
         Ok(bytes)
+    }
+
+    /// Whether another run works on this very backup.
+    async fn is_followed(&self) -> bool {
+        let (storage, fqdn, name) = (&self.context.storage, &self.context.fqdn, &self.options.name);
+        let found = storage.look_at_lease(fqdn).await.ok().flatten();
+        let is_same = |terms: Terms| terms.work == Work::Backup && terms.backup.as_deref() == Some(name.as_str());
+        found.filter(|found| !found.is_stale).and_then(|found| found.terms).is_some_and(is_same)
     }
 
     /// Writes what lets others find the backup quickly.

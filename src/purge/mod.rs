@@ -108,6 +108,12 @@ impl Judged {
     pub fn goes(&self) -> bool {
         matches!(self.verdict, Verdict::Delete(_))
     }
+
+    /// It stays so that there is one to restore.
+    fn is_last_resort(&self) -> bool {
+        let Verdict::Keep(reasons) = &self.verdict else { return false };
+        reasons.iter().any(|reason| matches!(reason, Keep::Newest | Keep::NewestComplete))
+    }
 }
 
 /// What is left of a backup that was deleted, or never began to exist.
@@ -177,6 +183,7 @@ impl NodePlan {
         let without_lease = without_lease(storage, &seen, now.timestamp()).await?;
         let mut backups = judge(bucket, &seen, &without_lease, policy, now.timestamp());
         let (mut named, mut refusals) = (Named::default(), Vec::new());
+        let (mut read, mut unusable) = (BTreeSet::new(), BTreeSet::new());
         if let Some(hidden) = hidden_backup(storage, bucket, fqdn, &seen).await? {
             refusals.push(format!("backup {hidden} exists, and the listing does not show it: the storage is behind"));
         }
@@ -190,7 +197,9 @@ impl NodePlan {
             if stay.is_empty() {
                 break;
             }
-            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named, &reading.counters).await?);
+            refusals.extend(read_manifests(storage, fqdn, &stay, &mut named, &mut unusable, &reading.counters).await?);
+            read.extend(stay);
+            keep_one_to_restore(&mut backups, &read, &unusable);
             // One that stays because of what was read brings its own manifest along.
             for backup in backups.iter_mut().filter(|backup| backup.goes()) {
                 if let Some(other) = named.in_folder_of(&backup.name) {
@@ -207,7 +216,7 @@ impl NodePlan {
         let grace = policy.retention.backup_grace_period_in_days;
         let pool = if !refusals.is_empty() {
             PoolPlan::Refuse(refusals)
-        } else if let Some(running) = may_run(&seen, &backups, &without_lease, grace, now.timestamp()) {
+        } else if let Some(running) = may_run(&seen, &backups, &without_lease) {
             PoolPlan::Wait(running)
         } else {
             PoolPlan::Sweep(PoolState::list(storage, fqdn, &named, grace, now).await?)
@@ -362,6 +371,19 @@ fn judge(
     judged
 }
 
+/// A newest backup that cannot be restored does not stand for one that can: then the next one stays, too, and is read.
+fn keep_one_to_restore(backups: &mut [Judged], read: &BTreeSet<BackupName>, unusable: &BTreeSet<BackupName>) {
+    let is_kept_in_vain = |backup: &Judged| backup.is_last_resort() && unusable.contains(&backup.name);
+    let is_usable = |backup: &Judged| !backup.goes() && read.contains(&backup.name) && !unusable.contains(&backup.name);
+    if !backups.iter().any(is_kept_in_vain) || backups.iter().any(is_usable) {
+        return;
+    }
+    let next = backups.iter_mut().filter(|backup| backup.goes() && backup.finished.is_some());
+    if let Some(next) = next.max_by_key(|backup| backup.finished) {
+        next.verdict = Verdict::Keep(vec![Keep::NewestUnusable]);
+    }
+}
+
 /// The backups of a node that have a manifest, or should have one.
 fn names_of_manifests(bucket: &Bucket, fqdn: &Fqdn, seen: &[MetaState]) -> BTreeSet<BackupName> {
     let indexed = bucket.index.get(fqdn).into_iter().flatten();
@@ -370,19 +392,24 @@ fn names_of_manifests(bucket: &Bucket, fqdn: &Fqdn, seen: &[MetaState]) -> BTree
     finished.chain(there).cloned().collect()
 }
 
-/// Reads manifests one after the other. Returns why the pool cannot be judged.
+/// Reads manifests one after the other. Returns why the pool cannot be judged. `unusable`: those of which nothing can be restored.
 async fn read_manifests(
     storage: &Storage,
     fqdn: &Fqdn,
     backups: &BTreeSet<BackupName>,
     named: &mut Named,
+    unusable: &mut BTreeSet<BackupName>,
     counters: &Counters,
 ) -> anyhow::Result<Vec<String>> {
     let mut refusals = Vec::new();
     for name in backups {
         match storage.manifest(fqdn, name).await {
             Ok(Some(manifest)) => {
+                if manifest.sections.is_empty() {
+                    unusable.insert(name.clone());
+                }
                 if let Err(error) = named.add(storage.layout(), fqdn, name, &manifest) {
+                    unusable.insert(name.clone());
                     refusals.push(format!("the manifest of {name} names something else: {error}"));
                 }
             }
@@ -399,7 +426,10 @@ async fn read_manifests(
                     refusals.push(format!("backup {name} was finished, but its manifest is missing{copy}"));
                 }
             }
-            Err(error) => refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error))),
+            Err(error) => {
+                unusable.insert(name.clone());
+                refusals.push(format!("the manifest of {name} is not readable: {}", one_line(&error)));
+            }
         }
         counters.add_file();
     }
@@ -458,20 +488,10 @@ async fn without_lease(storage: &Storage, seen: &[MetaState], now: i64) -> stora
     Ok(names)
 }
 
-/// An unfinished backup that stays and may be running.
-fn may_run(
-    seen: &[MetaState],
-    backups: &[Judged],
-    without_lease: &BTreeSet<BackupName>,
-    grace_days: u64,
-    now: i64,
-) -> Option<BackupName> {
-    let young = |time: DateTime<Utc>| is_near(time, now) && retention::is_within(time.timestamp(), grace_days, now);
+/// An unfinished backup that stays and may be running. One of ours cannot: its lease is ours, and it does not finish without.
+fn may_run(seen: &[MetaState], backups: &[Judged], without_lease: &BTreeSet<BackupName>) -> Option<BackupName> {
     let stays = |name: &BackupName| backups.iter().any(|backup| backup.name == *name && !backup.goes());
-    let running = |state: &&MetaState| {
-        let may_run = state.schema.is_some_and(young) || without_lease.contains(&state.name);
-        state.manifest.is_none() && may_run && stays(&state.name)
-    };
+    let running = |state: &&MetaState| without_lease.contains(&state.name) && stays(&state.name);
     seen.iter().find(running).map(|state| state.name.clone())
 }
 

@@ -82,6 +82,8 @@ pub enum Keep {
     MayRun,
     /// It was finished and has lost its manifest, so nobody knows what it is worth.
     ManifestMissing,
+    /// The newest finished one cannot be restored: this one may be all that there is.
+    NewestUnusable,
     Rule {
         rule: Rule,
         number: u64,
@@ -105,6 +107,7 @@ impl fmt::Display for Keep {
             Self::Unfinished => f.write_str("unfinished, within the grace period"),
             Self::MayRun => f.write_str("unfinished, may be running"),
             Self::ManifestMissing => f.write_str("its manifest is missing"),
+            Self::NewestUnusable => f.write_str("the newest one cannot be restored"),
             Self::Rule { rule, number, of } => write!(f, "{rule} {number} of {of}"),
             Self::Younger(days) => write!(f, "not older than {}", days_text(*days)),
             Self::AmongNewest(count) => write!(f, "among the newest {count}"),

@@ -129,6 +129,28 @@ async fn refused(made: &Made, context: &Context, reason: &str) {
     assert!(!made.file("n1/b1").join("meta/schema.cql").exists());
 }
 
+/// One that cannot be restored does not stand for one that can.
+#[tokio::test]
+async fn p3_the_newest_backup_that_can_be_restored_stays() {
+    for content in ["[{\"keyspace\": \"ks\"", "[]"] {
+        let made = three_backups();
+        made.put("n1/b3/meta/manifest.json", content, 15);
+        let outcome = purge(&made.context().await, newest(1)).await;
+        assert_eq!(gone(&outcome), ["b1"]);
+        assert_eq!(outcome.plan.backups[1].verdict, Verdict::Keep(vec![Keep::NewestUnusable]));
+        let left = made.pool_keys();
+        assert!(left.iter().any(|key| key.ends_with("nb-2-big-Data.db")), "{content}: {left:?}");
+
+        let made = three_backups();
+        for name in ["b2", "b3"] {
+            made.put(&format!("n1/{name}/meta/manifest.json"), content, 15);
+        }
+        let outcome = purge(&made.context().await, newest(1)).await;
+        assert_eq!(gone(&outcome), [""; 0]);
+        assert!(made.pool_keys().iter().any(|key| key.ends_with("nb-1-big-Data.db")));
+    }
+}
+
 fn three_backups() -> Made {
     let made = Made::new();
     let keys =

@@ -205,6 +205,12 @@ async fn gather(
         options.nodes.iter().find_map(|asked| did_you_mean(asked.as_str(), known()))
     };
     let meant = meant();
+    let known: BTreeSet<_> = backup
+        .nodes
+        .iter()
+        .map(|node| node.fqdn.to_string())
+        .chain(backup.hosts.iter().map(ToString::to_string))
+        .collect();
     let nodes: Vec<_> = backup.nodes.into_iter().filter(finished).collect();
     if !options.nodes.is_empty() && nodes.is_empty() && failed.is_empty() && report.complete {
         if options.name.is_none() {
@@ -215,6 +221,13 @@ async fn gather(
         return Err(Failure::failed(format!("there is no backup {name} of {} in {location}", asked.join(", ")))
             .hint(meant.unwrap_or_else(|| format!("medusa status --backup-name {name} names its nodes")))
             .into());
+    }
+    // Others of those that were asked for are not in it at all.
+    let is_known = |asked: &str| known.contains(asked) || has_failed(asked);
+    let strangers = options.nodes.iter().filter(|asked| !is_known(asked.as_str()));
+    if options.name.is_some() {
+        report.missing.extend(strangers.map(ToString::to_string));
+        report.complete &= report.missing.is_empty();
     }
     let mut started: Vec<_> = nodes.iter().map(|node| (node.started, &node.fqdn)).collect();
     started.sort();

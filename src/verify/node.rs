@@ -109,6 +109,10 @@ async fn look_at_meta(
 ) -> anyhow::Result<Option<Manifest>> {
     let (fqdn, name) = (&backup.fqdn, &backup.name);
     let manifest = match storage.manifest(fqdn, name).await {
+        // Every node has tables of its own. cassandra-medusa writes such a one where nodetool failed.
+        Ok(Some(manifest)) if manifest.sections.is_empty() => {
+            Err("it names no table: no snapshot was taken".to_owned())
+        }
         Ok(manifest) => manifest.ok_or_else(|| "it is gone".to_owned()),
         Err(error) if StorageError::is_cause_of(&error) => return Err(error),
         Err(error) => Err(one_line(&error)),
@@ -201,7 +205,8 @@ impl Expected {
             for record in records {
                 let Some(fault) = record.fault else { continue };
                 let rewritten = record.sha256.is_none() && is_rewritten_in_place(&path);
-                let tolerated = rewritten && matches!(fault, Fault::WrongSize { .. } | Fault::WrongHash);
+                // What is empty was never written to its end.
+                let tolerated = rewritten && matches!(fault, Fault::WrongSize { found: 1.., .. } | Fault::WrongHash);
                 if tolerated {
                     tracing::warn!("{path} was rewritten by cassandra-medusa after this backup; Cassandra can read it");
                 }

@@ -8,6 +8,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::lab::medusa::{Medusa, Run, finish};
 use crate::lab::node::{Node, Options, Release};
+use crate::lab::tree;
 use crate::support::{
     SmallDisk, assert_fails, hold, keyspace, listed, load, manifest, manifest_objects, medusa, object_file, program,
     signal, wait_for, wrap_nodetool,
@@ -696,4 +697,27 @@ fn a_start_command_is_not_needed_to_back_up() {
     medusa.set("cassandra", "stop_cmd", &failing);
     medusa.ok(&["backup", "--backup-name", "alias"]);
     assert!(listed(&medusa)["alias"]);
+}
+
+/// What is left of a finished backup may be put together again.
+#[test]
+fn p3_a_damaged_backup_is_not_taken_for_the_beginning_of_a_new_one() {
+    let node = shop();
+    for mode in ["full", "differential"] {
+        let medusa = medusa(node);
+        let backup = ["backup-node", "--backup-name", "b1", "--mode", mode];
+        medusa.ok(&backup);
+        let meta = manifest(&medusa, &node.address, "b1").with_file_name("");
+        for (lost, message) in
+            [("schema.cql", "has lost its schema.cql"), ("manifest.json", "manifest.json is missing")]
+        {
+            let aside = medusa.folder.path().join(lost);
+            fs::rename(meta.join(lost), &aside).unwrap();
+            let before = tree(&medusa.bucket());
+            assert_fails(&medusa.run(&backup), 1, &[message, "delete-backup --backup-name b1"]);
+            assert_eq!(tree(&medusa.bucket()), before, "{mode}, {lost}");
+            fs::rename(&aside, meta.join(lost)).unwrap();
+        }
+        medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
+    }
 }

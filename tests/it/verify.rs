@@ -184,6 +184,10 @@ fn only_the_nodes_that_are_named() {
     assert_eq!(checked(&["n1", "n2"]), (3, vec!["n1".to_owned(), "n2".to_owned()], Some(16)));
     let run = medusa.run(&["verify", "--backup-name", "b1", "--node", "n"]);
     assert_fails(&run, 1, &["there is no backup b1 of n in"]);
+    // One that is not in the backup is missed, also beside one that is.
+    let run = medusa.run(&["verify", "--backup-name", "b1", "--node", "n1", "--node", "n2.typo"]);
+    assert_fails(&run, 3, &["backup b1 is not complete"]);
+    assert!(run.stdout.contains("n2.typo"), "{run}");
     // A node is complete whatever the others are.
     std::fs::remove_dir_all(medusa.bucket().join("n2/b1")).unwrap();
     for entry in std::fs::read_dir(medusa.bucket().join("index/backup_index/b1")).unwrap().flatten() {
@@ -351,9 +355,25 @@ fn files_that_medusa_overwrites_in_place_are_told_and_are_no_damage() {
     }
     let run = medusa.ok(&["verify", "--backup-name", "b1", "--read-data"]);
     assert!(run.stdout.contains("  n1   ok   3 objects, 2 rewritten by cassandra-medusa\n"), "{run}");
+    // What is empty was never written to its end.
+    put(&medusa.bucket(), &objects[1].path, "");
+    assert_fails(&medusa.run(&["verify", "--backup-name", "b1", "--read-data"]), 3, &["1 of 1 node damaged"]);
+    put(&medusa.bucket(), &objects[1].path, "another summary");
     // Those that we stored are never rewritten.
     put(&medusa.bucket(), &objects[2].path, "STATISTICS");
     assert_fails(&medusa.run(&["verify", "--backup-name", "b1", "--read-data"]), 3, &["1 of 1 node damaged"]);
+}
+
+/// cassandra-medusa finishes a backup without a snapshot where nodetool fails.
+#[test]
+fn p1_a_backup_of_nothing_is_no_good_one() {
+    let medusa = three_nodes();
+    std::fs::write(medusa.bucket().join("n1/b2/meta/manifest.json"), "[]").unwrap();
+    for level in [&[][..], &["--read-data"]] {
+        let run = medusa.run(&[&["verify", "--backup-name", "b2", "--node", "n1"], level].concat());
+        assert_ne!(run.code, 0, "{run}");
+        assert!(run.stdout.contains("it names no table"), "{run}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn variables_in_effect(config: &Config) -> Vec<String> {
         _ => None,
     });
     // `~` in medusa.ini is the home folder of whoever runs it, and sudo sets another one.
-    let is_of_home = |text: &String| text == "~" || text.starts_with("~/");
-    let has_home = config.values.iter().any(|(_, value)| value.text.as_ref().is_some_and(is_of_home));
+    let is_of_home = |text: &str| text == "~" || text.starts_with("~/");
+    let has_home = config.values.iter().any(|(_, value)| value.text.as_deref().is_some_and(is_of_home));
     origins.chain(of_storage).chain(has_home.then(|| "HOME".to_owned())).collect()
 }

@@ -84,11 +84,11 @@ impl<'a> Acting<'a> {
         (ended, spread)
     }
 
-    async fn snapshot(&self, host: &String) -> Result<f64, HostOutcome> {
+    async fn snapshot(&self, host: &str) -> Result<f64, HostOutcome> {
         let begin = Instant::now();
         let (deadline, _) = deadlines(&self.context.config);
         let job = self.job(host, "snapshot", &["--snapshot-only".to_owned()], Some(deadline));
-        self.known(|known| known.snapshots.insert(host.clone()));
+        self.known(|known| known.snapshots.insert(host.to_owned()));
         let end = self.run_job(host, &job).await;
         let failed = |problem: String| HostOutcome::failed(host, problem, begin.elapsed());
         match end {

@@ -107,9 +107,14 @@ impl Writing<'_> {
         }
     }
 
-    /// Takes the commit back: the backup is unfinished again. Only right after it, and only by who made it.
+    /// Takes the commit back: the backup is unfinished again. Only right after it, and only by who made it. What the index may
+    /// say of its end goes first.
     pub async fn withdraw(&self) -> anyhow::Result<()> {
-        self.storage.delete(vec![self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest)]).await?;
+        let layout = self.storage.layout();
+        let of_the_end = self.entries().await?.into_iter().filter(IndexKind::is_of_the_end);
+        let keys = of_the_end.map(|kind| layout.index_entry(self.name, self.fqdn, kind)).collect();
+        self.storage.delete(keys).await?;
+        self.storage.delete(vec![layout.meta(self.fqdn, self.name, Meta::Manifest)]).await?;
         Ok(())
     }
 
@@ -155,17 +160,15 @@ impl Writing<'_> {
     /// must not be taken for the beginning of this one, and nothing of it may be deleted.
     pub async fn expect_undamaged(&self, earlier: Option<&NodeBackup>) -> anyhow::Result<()> {
         let manifest = self.storage.layout().meta(self.fqdn, self.name, Meta::Manifest);
-        let damage = match earlier {
-            Some(NodeBackup { finished: Some(_), .. }) => return Ok(()),
-            Some(_) => {
-                let is_of_the_end = |kind: &IndexKind| matches!(kind, IndexKind::Manifest | IndexKind::Finished(_));
-                if !self.entries().await?.iter().any(is_of_the_end) {
-                    return Ok(());
-                }
-                format!("was finished, and {manifest} is missing")
-            }
-            None if self.storage.head(&manifest).await?.is_none() => return Ok(()),
-            None => "has lost its schema.cql, and has a manifest".to_owned(),
+        if earlier.is_some_and(|backup| backup.finished.is_some()) {
+            return Ok(());
+        }
+        let damage = if self.entries().await?.iter().any(IndexKind::is_of_the_end) {
+            format!("was finished, and {manifest} is missing")
+        } else if earlier.is_none() && self.storage.head(&manifest).await?.is_some() {
+            "has lost its schema.cql, and has a manifest".to_owned()
+        } else {
+            return Ok(());
         };
         let (name, fqdn) = (self.name, self.fqdn);
         Err(Failure::failed(format!("backup {name} of {fqdn} {damage}"))

@@ -264,8 +264,8 @@ impl Storing<'_> {
             && lease.is_lost()
         {
             let (name, fqdn) = (&self.options.name, &self.context.fqdn);
-            if self.is_followed().await {
-                // It takes the same manifest for its own, or says that there is one.
+            // One takes the same manifest for its own, or says that there is one; another one has told everybody of it.
+            if self.is_followed().await || self.is_published().await? {
                 return Err(Failure::failed(format!("backup {name} of {fqdn} is finished by another run"))
                     .cause(error)
                     .hint("verify it when that run has ended")

@@ -14,6 +14,9 @@ use crate::model::names::Fqdn;
 use crate::model::units;
 use crate::storage::lease::{Terms, Work};
 
+/// What a run says of a snapshot that another one works on.
+pub const IN_USE: &str = "is in use";
+
 /// A snapshot that waits for its backup.
 #[derive(Debug)]
 pub struct SnapshotTaken {
@@ -109,7 +112,7 @@ impl NodeBackupRun<'_> {
                 let name = self.options.name.as_str();
                 let uses = |terms: &&Terms| terms.work == Work::Backup && terms.backup.as_deref() == Some(name);
                 if let Some(terms) = found.terms.as_ref().filter(uses) {
-                    let message = format!("the snapshot {} is in use", self.snapshot_tag());
+                    let message = format!("the snapshot {} {IN_USE}", self.snapshot_tag());
                     return Err(Failure::failed(message).cause(Failure::failed(terms.describe(&context.fqdn))).into());
                 }
             }

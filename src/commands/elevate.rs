@@ -72,8 +72,5 @@ fn variables_in_effect(config: &Config) -> Vec<String> {
         Origin::Environment(variable) if variable != "USER" => Some(variable.clone()),
         _ => None,
     });
-    // `~` in medusa.ini is the home folder of whoever runs it, and sudo sets another one.
-    let is_of_home = |text: &str| text == "~" || text.starts_with("~/");
-    let has_home = config.values.iter().any(|(_, value)| value.text.as_deref().is_some_and(is_of_home));
-    origins.chain(of_storage).chain(has_home.then(|| "HOME".to_owned())).collect()
+    origins.chain(of_storage).collect()
 }

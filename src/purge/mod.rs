@@ -374,7 +374,11 @@ fn judge(
 /// A newest backup that cannot be restored does not stand for one that can: then the next one stays, too, and is read.
 fn keep_one_to_restore(backups: &mut [Judged], read: &BTreeSet<BackupName>, unusable: &BTreeSet<BackupName>) {
     let is_kept_in_vain = |backup: &Judged| backup.is_last_resort() && unusable.contains(&backup.name);
-    let is_usable = |backup: &Judged| !backup.goes() && read.contains(&backup.name) && !unusable.contains(&backup.name);
+    // One that lost its manifest stays, too, and was not read.
+    let is_usable = |backup: &Judged| {
+        let was_read = backup.finished.is_some() && read.contains(&backup.name);
+        !backup.goes() && was_read && !unusable.contains(&backup.name)
+    };
     if !backups.iter().any(is_kept_in_vain) || backups.iter().any(is_usable) {
         return;
     }

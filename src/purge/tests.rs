@@ -147,6 +147,12 @@ async fn p3_the_newest_backup_that_can_be_restored_stays() {
         }
         let outcome = purge(&made.context().await, newest(1)).await;
         assert_eq!(gone(&outcome), [""; 0]);
+
+        let made = three_backups();
+        std::fs::remove_file(made.file("n1/b2/meta/manifest.json")).unwrap();
+        made.put("n1/b3/meta/manifest.json", content, 15);
+        let outcome = purge(&made.context().await, newest(1)).await;
+        assert_eq!(gone(&outcome), [""; 0]);
         assert!(made.pool_keys().iter().any(|key| key.ends_with("nb-1-big-Data.db")));
     }
 }

@@ -106,6 +106,13 @@ pub enum IndexKind {
     Finished(i64),
 }
 
+impl IndexKind {
+    /// Whether it is written when a backup is finished.
+    pub fn is_of_the_end(&self) -> bool {
+        matches!(self, Self::Manifest | Self::Finished(_))
+    }
+}
+
 /// An entry of the backup index, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexEntry {

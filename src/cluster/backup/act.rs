@@ -11,6 +11,7 @@ use super::plan::ClusterPlan;
 use super::report::{HostOutcome, State};
 use super::{ClusterBackupOptions, deadlines};
 use crate::backup::store::EXISTS;
+use crate::backup::wave::IN_USE;
 use crate::cluster::remote::{job_id, on_hosts};
 use crate::context::Context;
 use crate::exec::job::{ATTACHED, Job, JobEnd};
@@ -294,6 +295,8 @@ impl<'a> Acting<'a> {
         self.known(|known| known.snapshots.remove(host));
         match cleared {
             Ok(end) if end.code == 0 => None,
+            // By a run that clears it at its end.
+            Ok(end) if end.stderr.contains(IN_USE) => None,
             Ok(end) => Some(self.left(host, &end.reason())),
             Err(error) => Some(self.left(host, &error.to_string())),
         }

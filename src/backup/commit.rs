@@ -163,10 +163,10 @@ impl Writing<'_> {
         if earlier.is_some_and(|backup| backup.finished.is_some()) {
             return Ok(());
         }
-        let damage = if self.entries().await?.iter().any(IndexKind::is_of_the_end) {
-            format!("was finished, and {manifest} is missing")
-        } else if earlier.is_none() && self.storage.head(&manifest).await?.is_some() {
+        let damage = if earlier.is_none() && self.storage.head(&manifest).await?.is_some() {
             "has lost its schema.cql, and has a manifest".to_owned()
+        } else if self.entries().await?.iter().any(IndexKind::is_of_the_end) {
+            format!("was finished, and {manifest} is missing")
         } else {
             return Ok(());
         };

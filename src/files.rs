@@ -9,6 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
+/// What every file system has at its top, and only root may look into.
+pub const LOST_AND_FOUND: &str = "lost+found";
+
 /// A file's modification time. Nanoseconds since 1970.
 pub fn mtime(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())

@@ -7,7 +7,8 @@
 //!
 //! A crash before `schema.cql` leaves a marker that nobody reads. A crash after it leaves an unfinished backup, which the
 //! same command continues. A crash after the manifest leaves a finished one without a `finished` entry; readers look at
-//! `meta/`, and the same command writes what is missing. A run that loses its lease while it commits takes the manifest back.
+//! `meta/`, and the same command writes what is missing. A run that loses its lease while it commits takes the manifest
+//! back, unless another run goes on with this backup or has told of it.
 
 use anyhow::Context as _;
 use bytes::Bytes;

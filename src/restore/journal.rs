@@ -13,12 +13,10 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::moves::{Move, give};
+use crate::files::LOST_AND_FOUND;
 
 /// The folder that a restore makes in a directory of Cassandra.
 pub const FOLDER: &str = ".medusa-restore-";
-
-/// What every file system has at its top, and root owns.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// Whether this entry of a folder that is emptied stays where it is.
 pub fn is_left_alone(name: &std::ffi::OsStr) -> bool {

@@ -41,7 +41,7 @@ use object_store::{
 use tokio::task::spawn_blocking;
 
 use super::blocking::inline;
-use crate::files::Mount;
+use crate::files::{LOST_AND_FOUND, Mount};
 use walkdir::WalkDir;
 
 /// Put into the extensions of [`PutOptions`]: the object and its folder are on the disk when the call returns.
@@ -50,9 +50,6 @@ pub struct Durable;
 
 /// Objects per batch of a listing.
 const LIST_BATCH: usize = 1000;
-
-/// What every file system has at its top, and root owns.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// Temporary files of runs that ended are removed after this time.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -488,7 +485,6 @@ impl Inner {
     /// The key of a file below the root. `None` for names that no object key can have.
     fn location(&self, file: &FsPath) -> Option<Path> {
         let text = file.strip_prefix(&self.root).ok()?.to_str()?;
-        // At the top of a file system, where only root may look into it.
         if text == LOST_AND_FOUND {
             return None;
         }

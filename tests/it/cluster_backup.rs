@@ -195,9 +195,8 @@ fn hosts_that_fail_do_not_hold_up_the_others_and_are_all_that_is_done_again() {
     println!("20 hosts: {snapshots} snapshots and {uploads} uploads at once, {} s in all", document["seconds"]);
     assert_eq!(uploads, 4, "{log:?}");
     assert!(snapshots <= 8, "{log:?}");
-    let cleared = hosts_of(&log, "begin clear ");
-    assert!(cleared.is_superset(&set(&[&breaks, &hangs])), "{log:?}");
-    assert_eq!(cleared.len(), 3, "that of which no snapshot was taken may have one of an earlier run: {log:?}");
+    // One of which no snapshot was taken may have one of an earlier run.
+    assert_eq!(hosts_of(&log, "begin clear "), set(&[&refuses, &breaks, &hangs]), "{log:?}");
     assert_eq!(hosts_of(&log, "ended snapshot "), set(&[&hangs]), "it is ended on the host: {log:?}");
     assert_eq!(hosts.snapshots(), BTreeSet::new());
     assert_eq!(hosts.jobs(), [""; 0]);
